@@ -1,0 +1,3 @@
+//! The program `evenkeel`.
+
+fn main() {}

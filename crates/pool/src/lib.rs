@@ -1,0 +1,5 @@
+//! Connections of Evenkeel: multiplexed lanes, exclusive leases, subscription links, and the endpoint tables over them.
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

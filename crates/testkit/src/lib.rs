@@ -1,0 +1,5 @@
+//! Test against Redis without pain: an embedded server that announces maintenance, real-server topologies, a fault proxy, a simulated world.
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
