@@ -1,0 +1,84 @@
+//! Writes commands and frames as bytes.
+
+use bytes::{BufMut, BytesMut};
+
+use crate::frame::Frame;
+
+/// Appends `frame` in RESP3, exactly as [`Frame::parse`] reads it.
+///
+/// Servers and recorders need it; a client sends [`Command`](crate::Command)s. Nesting costs no stack.
+pub fn encode_frame(frame: &Frame, out: &mut BytesMut) {
+    let mut work: Vec<&Frame> = vec![frame];
+    while let Some(frame) = work.pop() {
+        let mut digits = itoa::Buffer::new();
+        let mut head = |marker: u8, count: usize| {
+            out.put_u8(marker);
+            out.put_slice(digits.format(count).as_bytes());
+            out.put_slice(b"\r\n");
+        };
+        match frame {
+            Frame::Array(list) => {
+                head(b'*', list.len());
+                work.extend(list.iter().rev());
+            }
+            Frame::Set(list) => {
+                head(b'~', list.len());
+                work.extend(list.iter().rev());
+            }
+            Frame::Push(list) => {
+                head(b'>', list.len());
+                work.extend(list.iter().rev());
+            }
+            Frame::Map(list) => {
+                head(b'%', list.len() / 2);
+                work.extend(list.iter().rev());
+            }
+            Frame::Attributed(pairs, value) => {
+                head(b'|', pairs.len() / 2);
+                work.push(value);
+                work.extend(pairs.iter().rev());
+            }
+            Frame::Blob(text) => {
+                head(b'$', text.len());
+                out.put_slice(text);
+                out.put_slice(b"\r\n");
+            }
+            Frame::Verbatim(format, text) => {
+                head(b'=', text.len().saturating_add(4));
+                out.put_slice(format);
+                out.put_u8(b':');
+                out.put_slice(text);
+                out.put_slice(b"\r\n");
+            }
+            Frame::Error(error) => line(out, b'-', error.to_string().as_bytes()),
+            Frame::Simple(text) => line(out, b'+', text),
+            Frame::BigNumber(text) => line(out, b'(', text),
+            Frame::Integer(number) => {
+                let mut digits = itoa::Buffer::new();
+                line(out, b':', digits.format(*number).as_bytes());
+            }
+            Frame::Double(number) => line(out, b',', double_text(*number).as_bytes()),
+            Frame::Boolean(value) => line(out, b'#', if *value { b"t" } else { b"f" }),
+            Frame::Null => line(out, b'_', b""),
+        }
+    }
+}
+
+fn line(out: &mut BytesMut, marker: u8, text: &[u8]) {
+    out.put_u8(marker);
+    out.put_slice(text);
+    out.put_slice(b"\r\n");
+}
+
+/// The shortest text that reads back as the same number.
+fn double_text(number: f64) -> String {
+    if number.is_nan() {
+        "nan".to_owned()
+    } else if number == f64::INFINITY {
+        "inf".to_owned()
+    } else if number == f64::NEG_INFINITY {
+        "-inf".to_owned()
+    } else {
+        number.to_string()
+    }
+}

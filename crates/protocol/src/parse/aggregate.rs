@@ -1,0 +1,130 @@
+//! Trees of frames, built with a stack of our own: input cannot exhaust the thread's.
+
+use bytes::{Bytes, BytesMut};
+
+use super::scalar::{Header, header};
+use crate::{
+    error::ParseError,
+    frame::{Frame, Frames},
+    server_error::ServerError,
+};
+
+/// An aggregate under construction.
+struct Open {
+    marker: u8,
+    /// Elements still to come; `None` for the streamed form.
+    left: Option<u64>,
+    list: Vec<Frame>,
+}
+
+/// Parses bytes that are known to hold exactly one whole frame.
+pub(crate) fn whole(bytes: &Bytes) -> Result<Frame, ParseError> {
+    let mut input: &[u8] = bytes;
+    let mut open: Vec<Open> = Vec::new();
+    // Attributes that wait for their value, with the depth at which they stand.
+    let mut attributes: Vec<(usize, Frames)> = Vec::new();
+    loop {
+        let at = bytes.len().saturating_sub(input.len());
+        let (rest, found) = header(input).map_err(|_nom| ParseError::Malformed { kind: "element", at })?;
+        input = rest;
+        let mut done = match found {
+            Header::Aggregate(marker, count) => {
+                let left = match marker {
+                    b'%' | b'|' => count.map(|count| count.saturating_mul(2)),
+                    _ => count,
+                };
+                // The scanner has found as many elements as are announced, each of three bytes or more.
+                let room = left.and_then(|left| usize::try_from(left).ok()).unwrap_or(0).min(input.len() / 3);
+                let level = Open { marker, left, list: Vec::with_capacity(room) };
+                if left != Some(0) {
+                    open.push(level);
+                    continue;
+                }
+                close(level, at, &mut attributes, open.len())?
+            }
+            Header::End => match open.pop() {
+                Some(level) if level.left.is_none() => close(level, at, &mut attributes, open.len())?,
+                _ => return Err(ParseError::Malformed { kind: "end of a stream", at }),
+            },
+            Header::StreamedBlob => {
+                let mut text = BytesMut::new();
+                loop {
+                    let at = bytes.len().saturating_sub(input.len());
+                    match header(input) {
+                        Ok((rest, Header::Chunk(chunk))) => {
+                            input = rest;
+                            if chunk.is_empty() {
+                                break;
+                            }
+                            text.extend_from_slice(chunk);
+                        }
+                        _ => return Err(ParseError::Malformed { kind: "chunk", at }),
+                    }
+                }
+                Some(Frame::Blob(text.freeze()))
+            }
+            Header::Chunk(_) => return Err(ParseError::Malformed { kind: "chunk", at }),
+            Header::BigNumber(text) => Some(Frame::BigNumber(bytes.slice_ref(text))),
+            Header::Blob(text) => Some(Frame::Blob(bytes.slice_ref(text))),
+            Header::BlobError(text) | Header::SimpleError(text) => {
+                Some(Frame::Error(ServerError::parse(text)))
+            }
+            Header::Boolean(value) => Some(Frame::Boolean(value)),
+            Header::Double(value) => Some(Frame::Double(value)),
+            Header::Integer(value) => Some(Frame::Integer(value)),
+            Header::Null => Some(Frame::Null),
+            Header::Simple(text) => Some(Frame::Simple(bytes.slice_ref(text))),
+            Header::Verbatim(format, text) => Some(Frame::Verbatim(format, bytes.slice_ref(text))),
+        };
+        // Hand the finished frame to the level above, which may finish with it.
+        while let Some(frame) = done.take() {
+            let frame = match attributes.last() {
+                Some((depth, _)) if *depth == open.len() => match attributes.pop() {
+                    Some((_, pairs)) => Frame::Attributed(pairs, Box::new(frame)),
+                    None => frame,
+                },
+                _ => frame,
+            };
+            let Some(level) = open.last_mut() else {
+                return if input.is_empty() {
+                    Ok(frame)
+                } else {
+                    Err(ParseError::Trailing { extra: input.len() })
+                };
+            };
+            level.list.push(frame);
+            if let Some(left) = level.left.as_mut() {
+                *left = left.saturating_sub(1);
+                if *left == 0 {
+                    if let Some(level) = open.pop() {
+                        done = close(level, at, &mut attributes, open.len())?;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Turns a finished level into a frame; an attribute waits for its value instead.
+fn close(
+    level: Open,
+    at: usize,
+    attributes: &mut Vec<(usize, Frames)>,
+    depth: usize,
+) -> Result<Option<Frame>, ParseError> {
+    let pairs = matches!(level.marker, b'%' | b'|');
+    if pairs && level.list.len() % 2 != 0 {
+        return Err(ParseError::Malformed { kind: "map", at });
+    }
+    let list = Frames::from(level.list);
+    Ok(Some(match level.marker {
+        b'%' => Frame::Map(list),
+        b'~' => Frame::Set(list),
+        b'>' => Frame::Push(list),
+        b'|' => {
+            attributes.push((depth, list));
+            return Ok(None);
+        }
+        _ => Frame::Array(list),
+    }))
+}
