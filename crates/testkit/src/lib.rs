@@ -1,5 +1,7 @@
 //! Test against Redis without pain: an embedded server that announces maintenance, real-server topologies, a fault proxy, a simulated world.
 
+pub mod launcher;
+
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 mod readme {}

@@ -1,0 +1,4 @@
+mod cluster;
+mod guard;
+mod sentinel;
+mod single;
