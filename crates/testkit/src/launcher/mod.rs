@@ -51,6 +51,7 @@ pub use cluster_view::ClusterNode;
 pub use error::LaunchError;
 pub use kind::{Feature, ServerKind, Servers, SkippedServer};
 pub use node::Nodes;
+pub(crate) use ports::ReservedPort;
 pub use sentinel::{SentinelFailover, SentinelOptions, SentinelTrio};
 pub use single::{Single, SingleOptions};
 pub use suite::{for_each_server, for_each_server_with};

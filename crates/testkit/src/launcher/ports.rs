@@ -20,14 +20,14 @@ const TRIES: u32 = 200;
 /// they all do, may still listen there; another launcher, which binds without, may not take it; a connection is refused while
 /// no server listens. So a killed server finds its port free when it is restarted.
 #[derive(Debug)]
-pub(super) struct ReservedPort {
+pub(crate) struct ReservedPort {
     addr: SocketAddr,
     _held: Vec<TcpSocket>,
 }
 
 impl ReservedPort {
     /// Reserves a random port; with `bus`, together with the port of its cluster bus.
-    pub(super) fn reserve(bus: bool) -> Result<Self, LaunchError> {
+    pub(crate) fn reserve(bus: bool) -> Result<Self, LaunchError> {
         for _ in 0..TRIES {
             let port = fastrand::u16(PORTS);
             let Some(main) = hold(port) else { continue };
@@ -41,7 +41,7 @@ impl ReservedPort {
         Err(LaunchError::NoPort { tries: TRIES })
     }
 
-    pub(super) fn addr(&self) -> SocketAddr {
+    pub(crate) fn addr(&self) -> SocketAddr {
         self.addr
     }
 }

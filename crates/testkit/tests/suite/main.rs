@@ -3,3 +3,4 @@
 #![expect(clippy::unwrap_used, reason = "tests report by panicking, in their own functions too")]
 
 mod launcher;
+mod proxy;

@@ -1,8 +1,7 @@
 use std::time::Duration;
 
 use evenkeel_testkit::launcher::{
-    Control, Feature, Reply, SentinelFailover, SentinelOptions, SentinelTrio, for_each_server,
-    for_each_server_with, until,
+    Control, Feature, Reply, SentinelFailover, SentinelOptions, SentinelTrio, for_each_server_with, until,
 };
 
 #[tokio::test]
