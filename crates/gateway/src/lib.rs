@@ -1,4 +1,45 @@
 //! Live updates to browsers: Redis pub/sub broadcast to WebSocket clients, through every failover.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! use evenkeel_gateway::{Gateway, GatewayConfig};
+//!
+//! let config = GatewayConfig::default();
+//! let gateway = Gateway::builder().config(config).start().await?;
+//! gateway.handle().publish("news", r#"{"text":"hello"}"#).await?;
+//! gateway.stop().await;
+//! # Ok(()) }
+//! ```
+//!
+//! Clients speak Centrifugo's JSON protocol at `/connection/websocket`; its libraries work unmodified.
+//! `/healthz`, `/readyz`, `/metrics` and the server API under `/api/` answer over HTTP.
+//!
+//! | feature | default | what it brings |
+//! |---|---|---|
+//! | `redis` | yes | the broker over any Redis topology |
+
+mod api;
+pub mod broker;
+mod config;
+mod driver;
+mod error;
+mod gateway;
+mod hub;
+mod metrics;
+mod namespace;
+mod origin;
+mod outbox;
+mod publication;
+mod wire;
+mod ws;
+
+pub use broker::{Broker, MemoryBroker, Published};
+pub use config::{ApiConfig, BrokerKind, GatewayConfig, LimitsConfig, OutageConfig, SessionConfig};
+pub use error::{BrokerError, ConfigError, Error};
+pub use gateway::{Gateway, GatewayBuilder, GatewayHandle};
+pub use hub::{Deliveries, Reservation};
+pub use namespace::{Access, ChannelOptions, Namespace};
+pub use publication::{Channel, Epoch, Position, Publication, json_line};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -1,0 +1,247 @@
+//! Settings of the gateway, as a file gives them: unknown keys are refused, every key has a default.
+
+use crate::namespace::{ChannelOptions, Namespace};
+use serde::Deserialize;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+/// Settings of a gateway.
+///
+/// `Default` gives what an empty file gives: the memory broker on 127.0.0.1:8000, no channel open to anybody,
+/// no server API.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct GatewayConfig {
+    /// The address to listen on. Default: `127.0.0.1:8000`.
+    pub listen: SocketAddr,
+    /// Origins of web pages that may connect, each exact (`https://app.example.com`). Default: none, which lets
+    /// in the gateway's own origin and requests without an `Origin` header. `*` lets in everybody.
+    pub allowed_origins: Vec<String>,
+    /// Which broker carries publications. Default: [`BrokerKind::Memory`].
+    pub broker: BrokerKind,
+    /// Options of channels without a namespace prefix. Default: nobody may do anything.
+    pub channels: ChannelOptions,
+    /// Options of channels named `<namespace>:...`. Default: none; a channel of an unknown one is refused.
+    pub namespaces: Vec<Namespace>,
+    /// Bounds on what clients may use.
+    pub limits: LimitsConfig,
+    /// Heartbeats and deadlines of sessions.
+    pub session: SessionConfig,
+    /// The HTTP API for servers.
+    pub api: ApiConfig,
+    /// How the gateway behaves while its broker is unreachable.
+    pub outage: OutageConfig,
+}
+
+/// What carries publications between publishers and sessions.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum BrokerKind {
+    /// This process alone; nothing to install.
+    #[default]
+    Memory,
+    /// A Redis of any topology, shared by all gateways on it.
+    Redis,
+}
+
+/// Bounds on what clients may use.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct LimitsConfig {
+    /// Open connections of all kinds. Default: 100 000. Further ones get 503 with `Retry-After`.
+    pub max_connections: usize,
+    /// Bytes of one message from a client. Default: 65 536. A longer one ends the session with 1009.
+    pub max_message: u32,
+    /// Bytes of one publication's data. Default: 1 048 576.
+    pub max_publication: usize,
+    /// Bytes queued for one session. Default: 1 048 576. Beyond it the session is closed as slow (3008).
+    pub outbox_bytes: usize,
+    /// Frames queued for one session. Default: 16 384. Beyond it the session is closed as slow (3008).
+    pub outbox_messages: usize,
+    /// Channels that one session may be subscribed to. Default: 128.
+    pub max_channels: usize,
+    /// Bytes of a channel's name. Default: 255.
+    pub max_channel_name: usize,
+    /// Publications that a recovery or a history call returns at most. Default: 300.
+    pub max_recovered: usize,
+    /// Bytes of a request's head. Default: 8 192.
+    pub max_head: usize,
+}
+
+/// Heartbeats and deadlines of sessions.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct SessionConfig {
+    /// From accept to the end of the request's head. Default: 10 s.
+    #[serde(with = "humantime_serde")]
+    pub handshake_timeout: Duration,
+    /// From the open WebSocket to the client's connect command. Default: 10 s, then close code 3502.
+    #[serde(with = "humantime_serde")]
+    pub connect_timeout: Duration,
+    /// Between two heartbeats. Default: 25 s. Whole seconds, at least 1.
+    #[serde(with = "humantime_serde")]
+    pub ping_interval: Duration,
+    /// How long the answer to a heartbeat may take. Default: 8 s, then close code 3012. Shorter than the
+    /// interval.
+    #[serde(with = "humantime_serde")]
+    pub pong_timeout: Duration,
+    /// How long a closed session may take to read its close frame. Default: 2 s.
+    #[serde(with = "humantime_serde")]
+    pub close_timeout: Duration,
+    /// How long a drain spreads its closes. Default: 5 s.
+    #[serde(with = "humantime_serde")]
+    pub drain: Duration,
+}
+
+/// The HTTP API for servers: off until it has a key.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct ApiConfig {
+    /// The value of the header `X-API-Key` that opens `/api/`. Default: unset, and `/api/` answers 404.
+    pub key: Option<String>,
+    /// Bytes of one request's body. Default: unset, 4 MiB.
+    pub max_body: Option<usize>,
+}
+
+impl std::fmt::Debug for ApiConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiConfig")
+            .field("key", &self.key.as_ref().map(|_| "<set>"))
+            .field("max_body", &self.max_body)
+            .finish()
+    }
+}
+
+/// How the gateway behaves while its broker is unreachable.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct OutageConfig {
+    /// Publications that wait for the broker. Default: 65 536. Beyond it they are refused.
+    pub queued_publications: usize,
+    /// Bytes that wait for the broker. Default: 64 MiB. Beyond it publications are refused.
+    pub queued_bytes: usize,
+    /// How long a publisher waits before it is told that its publication is queued. Default: 1 s.
+    #[serde(with = "humantime_serde")]
+    pub answer_within: Duration,
+    /// How long a subscriber waits for the broker before it is told to try again. Default: 5 s.
+    #[serde(with = "humantime_serde")]
+    pub subscribe_timeout: Duration,
+    /// Between two probes of the way that publications take. Default: 2 s.
+    #[serde(with = "humantime_serde")]
+    pub probe_interval: Duration,
+    /// Age of the last good probe at which the gateway stops being ready. Default: 5 s.
+    #[serde(with = "humantime_serde")]
+    pub probe_timeout: Duration,
+}
+
+impl Default for GatewayConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)),
+            allowed_origins: Vec::new(),
+            broker: BrokerKind::default(),
+            channels: ChannelOptions::default(),
+            namespaces: Vec::new(),
+            limits: LimitsConfig::default(),
+            session: SessionConfig::default(),
+            api: ApiConfig::default(),
+            outage: OutageConfig::default(),
+        }
+    }
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            max_connections: 100_000,
+            max_message: 65_536,
+            max_publication: 1 << 20,
+            outbox_bytes: 1 << 20,
+            outbox_messages: 16_384,
+            max_channels: 128,
+            max_channel_name: 255,
+            max_recovered: 300,
+            max_head: 8_192,
+        }
+    }
+}
+
+impl Default for SessionConfig {
+    fn default() -> Self {
+        Self {
+            handshake_timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(10),
+            ping_interval: Duration::from_secs(25),
+            pong_timeout: Duration::from_secs(8),
+            close_timeout: Duration::from_secs(2),
+            drain: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Default for OutageConfig {
+    fn default() -> Self {
+        Self {
+            queued_publications: 65_536,
+            queued_bytes: 64 << 20,
+            answer_within: Duration::from_secs(1),
+            subscribe_timeout: Duration::from_secs(5),
+            probe_interval: Duration::from_secs(2),
+            probe_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BrokerKind, GatewayConfig};
+    use std::time::Duration;
+
+    #[test]
+    fn a_file_gives_what_it_says() {
+        let config: GatewayConfig = toml::from_str(
+            r#"
+            listen = "0.0.0.0:9000"
+            broker = "redis"
+            allowed_origins = ["https://app.example.com"]
+            [channels]
+            subscribe = "anyone"
+            [[namespaces]]
+            name = "news"
+            subscribe = "anyone"
+            history_size = 100
+            history_ttl = "5m"
+            recovery = true
+            [session]
+            ping_interval = "10s"
+            [api]
+            key = "hush"
+            "#,
+        )
+        .unwrap();
+        assert_eq!(config.broker, BrokerKind::Redis);
+        assert_eq!(config.session.ping_interval, Duration::from_secs(10));
+        assert_eq!(config.namespaces[0].options.history_ttl, Duration::from_secs(300));
+        assert!(!format!("{config:?}").contains("hush"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_and_named() {
+        for (file, key) in [
+            ("listn = \"0.0.0.0:1\"", "listn"),
+            ("[limits]\nmax_chanels = 1", "max_chanels"),
+            ("[channels]\nsubcribe = \"anyone\"", "subcribe"),
+            ("[[namespaces]]\nname = \"a\"\nhistory = 1", "history"),
+            ("[session]\nping = \"1s\"", "ping"),
+        ] {
+            let error = toml::from_str::<GatewayConfig>(file).unwrap_err().to_string();
+            assert!(error.contains(key), "{error}");
+        }
+    }
+}

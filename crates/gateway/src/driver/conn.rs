@@ -1,0 +1,263 @@
+//! One session's connection: the socket, its outbox, and what others have to tell its task.
+//!
+//! Shards write to the socket themselves as long as it takes what they give; the session's task only waits for
+//! a socket that was full. So a publication wakes no task of a session that keeps up.
+
+use crate::hub::Who;
+use crate::hub::shard::Sink;
+use crate::metrics::Metrics;
+use crate::outbox::{Bounds, Outbox, Pushed, Written};
+use crate::publication::Channel;
+use crate::wire::Protocol;
+use crate::ws;
+use crate::ws::close::CloseCode;
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use tokio::net::TcpStream;
+
+/// One session's connection.
+pub(crate) struct Conn {
+    stream: TcpStream,
+    state: Mutex<State>,
+    /// Wakes the session's task.
+    task: AtomicWaker,
+    slot: AtomicUsize,
+    /// In the list of sinks to flush.
+    marked: AtomicBool,
+    /// A heartbeat was sent and nothing has come since.
+    unanswered: AtomicBool,
+    /// Something was written since the last look.
+    progress: AtomicBool,
+    protocol: Protocol,
+    bounds: Bounds,
+    identity: OnceLock<Box<Identity>>,
+    metrics: Arc<Metrics>,
+}
+
+/// Who a client is.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) client: Box<str>,
+    pub(crate) user: Box<str>,
+}
+
+#[derive(Default)]
+struct State {
+    outbox: Outbox,
+    notices: Vec<(Channel, u32)>,
+    failed: bool,
+}
+
+/// Why a session's task woke.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Wake {
+    /// The last frame is queued; what is left is to say goodbye.
+    Closing,
+    /// The connection is gone.
+    Gone,
+    /// The server ended these subscriptions.
+    Notices(Vec<(Channel, u32)>),
+    Readable,
+}
+
+impl fmt::Debug for Conn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Conn").field("protocol", &self.protocol).finish_non_exhaustive()
+    }
+}
+
+impl Conn {
+    pub(crate) fn new(stream: TcpStream, protocol: Protocol, bounds: Bounds, metrics: Arc<Metrics>) -> Self {
+        Self {
+            stream,
+            state: Mutex::default(),
+            task: AtomicWaker::new(),
+            slot: AtomicUsize::new(usize::MAX),
+            marked: AtomicBool::new(false),
+            unanswered: AtomicBool::new(false),
+            progress: AtomicBool::new(false),
+            protocol,
+            bounds,
+            identity: OnceLock::new(),
+            metrics,
+        }
+    }
+
+    pub(crate) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// Ends the session with a close frame. With `drop_queued` it goes out before anything that still waits.
+    pub(crate) fn close(&self, code: CloseCode, drop_queued: bool) {
+        self.end(Some(ws::encode::close(Some(code))), drop_queued);
+    }
+
+    /// Ends the session with a last frame, or with none.
+    pub(crate) fn end(&self, last: Option<Bytes>, drop_queued: bool) {
+        self.state.lock().outbox.close(last, drop_queued);
+        self.task.wake();
+    }
+
+    /// Writes what is queued, as far as the socket takes it.
+    pub(crate) fn flush(&self) {
+        self.marked.store(false, Ordering::Release);
+        let mut state = self.state.lock();
+        if state.failed || state.outbox.is_empty() {
+            return;
+        }
+        let mut wrote = false;
+        let written = state.outbox.write(|slices| {
+            let result = self.stream.try_write_vectored(slices);
+            wrote |= result.is_ok();
+            result
+        });
+        if wrote {
+            self.progress.store(true, Ordering::Relaxed);
+        }
+        let wake = match written {
+            Written::Blocked => true,
+            Written::Drained => state.outbox.is_closing(),
+            Written::Failed => {
+                state.failed = true;
+                true
+            }
+        };
+        drop(state);
+        if wake {
+            self.task.wake();
+        }
+    }
+
+    /// Waits for something to do; writes in passing when the socket takes more.
+    pub(crate) fn poll_wake(&self, cx: &mut Context<'_>) -> Poll<Wake> {
+        self.task.register(cx.waker());
+        {
+            let mut state = self.state.lock();
+            if state.failed {
+                return Poll::Ready(Wake::Gone);
+            }
+            if state.outbox.is_closing() {
+                return Poll::Ready(Wake::Closing);
+            }
+            if !state.notices.is_empty() {
+                return Poll::Ready(Wake::Notices(std::mem::take(&mut state.notices)));
+            }
+        }
+        if self.poll_drained(cx) == Poll::Ready(false) {
+            return Poll::Ready(Wake::Gone);
+        }
+        match self.stream.poll_read_ready(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(())) => Poll::Ready(Wake::Readable),
+            Poll::Ready(Err(_gone)) => Poll::Ready(Wake::Gone),
+        }
+    }
+
+    /// Writes until nothing waits: true then, false when the connection is gone.
+    pub(crate) fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<bool> {
+        loop {
+            {
+                let state = self.state.lock();
+                if state.failed {
+                    return Poll::Ready(false);
+                }
+                if state.outbox.is_empty() {
+                    return Poll::Ready(true);
+                }
+                if !state.outbox.is_blocked() && !state.outbox.is_closing() {
+                    // Whoever queued it flushes it.
+                    return Poll::Pending;
+                }
+            }
+            match self.stream.poll_write_ready(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) => self.flush(),
+                Poll::Ready(Err(_gone)) => return Poll::Ready(false),
+            }
+        }
+    }
+
+    /// The subscriptions that the server ended since the last look.
+    pub(crate) fn notices(&self) -> Vec<(Channel, u32)> {
+        std::mem::take(&mut self.state.lock().notices)
+    }
+
+    /// Who the client is, once it has said so.
+    pub(crate) fn is(&self, who: &Who) -> bool {
+        let Some(identity) = self.identity.get() else { return false };
+        match who {
+            Who::Client(client) => identity.client == *client,
+            Who::User(user) => identity.user == *user,
+        }
+    }
+
+    pub(crate) fn identify(&self, identity: Identity) {
+        // A session connects once.
+        drop(self.identity.set(Box::new(identity)));
+    }
+
+    /// Something came from the client.
+    pub(crate) fn heard(&self) {
+        self.unanswered.store(false, Ordering::Relaxed);
+    }
+
+    /// Sends a heartbeat. While older frames wait their progress stands for the client's life, and a client that
+    /// took nothing since the last heartbeat is closed.
+    pub(crate) fn ping(&self) {
+        let progress = self.progress.swap(false, Ordering::Relaxed);
+        if !self.state.lock().outbox.is_empty() {
+            if !progress {
+                self.close(self.protocol.slow(), true);
+            }
+            return;
+        }
+        self.unanswered.store(true, Ordering::Relaxed);
+        self.push(self.protocol.ping());
+        self.flush();
+    }
+
+    /// Closes a session whose heartbeat was not answered.
+    pub(crate) fn check_pong(&self) {
+        if self.unanswered.load(Ordering::Relaxed) {
+            Metrics::count(&self.metrics.closed_no_pong);
+            self.close(self.protocol.no_pong(), true);
+            self.flush();
+        }
+    }
+}
+
+impl Sink for Conn {
+    fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    fn push(&self, frame: Bytes) {
+        let pushed = self.state.lock().outbox.push(frame, self.bounds);
+        if pushed == Pushed::Overflow {
+            Metrics::count(&self.metrics.closed_slow);
+            self.close(self.protocol.slow(), true);
+        }
+    }
+
+    fn unsubscribed(&self, channel: &Channel, serial: u32) {
+        self.state.lock().notices.push((channel.clone(), serial));
+        self.task.wake();
+    }
+
+    fn mark(&self) -> bool {
+        !self.marked.swap(true, Ordering::AcqRel)
+    }
+
+    fn slot(&self) -> usize {
+        self.slot.load(Ordering::Relaxed)
+    }
+
+    fn set_slot(&self, slot: usize) {
+        self.slot.store(slot, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,9 @@
+//! The async half: tasks of the gateway, of its shards and of its sessions.
+
+pub(crate) mod clock;
+pub(crate) mod conn;
+pub(crate) mod http;
+pub(crate) mod open;
+pub(crate) mod session;
+pub(crate) mod shard;
+pub(crate) mod shared;

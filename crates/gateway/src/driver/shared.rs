@@ -1,0 +1,77 @@
+//! What all tasks of one gateway share.
+
+use crate::config::GatewayConfig;
+use crate::hub::Hub;
+use crate::metrics::{Gauges, Metrics};
+use crate::origin::AllowedOrigins;
+use crate::outbox::Bounds;
+use crate::wire::centrifugo::session::Rules;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::watch;
+
+/// How far a gateway is from its end.
+///
+/// ```text
+/// running --stop()--> draining --all gone or deadline--> stopped
+///        +------------drop---------------------------------^
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Draining,
+    Running,
+    Stopped,
+}
+
+/// Waits until the gateway is at `least` so far; the end of the gateway counts.
+pub(crate) async fn reached(phase: &mut watch::Receiver<Phase>, least: Phase) {
+    let far = |now: &Phase| match least {
+        Phase::Running => true,
+        Phase::Draining => *now != Phase::Running,
+        Phase::Stopped => *now == Phase::Stopped,
+    };
+    // An error says that the gateway is gone.
+    drop(phase.wait_for(far).await);
+}
+
+/// What all tasks of one gateway share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: GatewayConfig,
+    pub(crate) rules: Arc<Rules>,
+    pub(crate) origins: AllowedOrigins,
+    pub(crate) hub: Hub,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) phase: watch::Receiver<Phase>,
+    pub(crate) shards: usize,
+    pub(crate) next_shard: AtomicUsize,
+}
+
+impl Shared {
+    pub(crate) fn bounds(&self) -> Bounds {
+        Bounds { bytes: self.config.limits.outbox_bytes, messages: self.config.limits.outbox_messages }
+    }
+
+    /// The shard of a new session.
+    pub(crate) fn pick_shard(&self) -> usize {
+        self.next_shard.fetch_add(1, Ordering::Relaxed) % self.shards.max(1)
+    }
+
+    /// Whether publications can be delivered: running, and the last probe of the broker is young.
+    pub(crate) fn is_ready(&self) -> bool {
+        let fresh =
+            self.hub.broker().health().probe_age.is_some_and(|age| age <= self.config.outage.probe_timeout);
+        fresh && *self.phase.borrow() == Phase::Running
+    }
+
+    pub(crate) fn render_metrics(&self) -> String {
+        let health = self.hub.broker().health();
+        self.metrics.render(Gauges {
+            channels: self.hub.wanted(),
+            backlog: self.hub.backlog(),
+            waiting: health.waiting,
+            probe_age_seconds: health.probe_age.map(|age| age.as_secs_f64()),
+            ready: self.is_ready(),
+        })
+    }
+}

@@ -1,0 +1,244 @@
+//! The gateway as a library: build it, start it, publish through it, stop it.
+
+use crate::broker::{Broker, MemoryBroker, Published};
+use crate::config::{BrokerKind, GatewayConfig};
+use crate::driver::shared::{Phase, Shared};
+use crate::driver::{open, shard};
+use crate::error::{BrokerError, ConfigError, Error};
+use crate::hub::{Hub, SHARD_QUEUE};
+use crate::metrics::Metrics;
+use crate::namespace::Namespaces;
+use crate::origin::AllowedOrigins;
+use crate::publication::{Channel, json_line};
+use crate::wire::centrifugo::session::Rules;
+use bytes::Bytes;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+/// Between two looks at channels that nobody hears any more.
+const TICK: Duration = Duration::from_secs(1);
+/// Between two looks at the connections still open while stopping.
+const STOP_STEP: Duration = Duration::from_millis(10);
+
+/// Builds a [`Gateway`].
+#[derive(Debug, Default)]
+#[must_use]
+pub struct GatewayBuilder {
+    config: GatewayConfig,
+    broker: Option<Arc<dyn Broker>>,
+    shards: Option<usize>,
+}
+
+impl GatewayBuilder {
+    /// Sets all settings at once. Default: [`GatewayConfig::default`].
+    pub fn config(mut self, config: GatewayConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Uses this broker, whatever the settings name. Default: a fresh [`MemoryBroker`] when they say `memory`.
+    pub fn broker(mut self, broker: Arc<dyn Broker>) -> Self {
+        self.broker = Some(broker);
+        self
+    }
+
+    /// Shards of the hub. Default: one for each worker of the runtime. More than the workers gain nothing.
+    pub fn shards(mut self, shards: usize) -> Self {
+        self.shards = Some(shards);
+        self
+    }
+
+    /// Listens and starts all tasks on the current runtime.
+    ///
+    /// # Errors
+    /// [`Error::Config`] names the setting that cannot be used, [`Error::Listen`] the address.
+    ///
+    /// # Cancel safety
+    /// When dropped nothing was started.
+    pub async fn start(self) -> Result<Gateway, Error> {
+        let config = self.config;
+        check(&config)?;
+        let broker = match (self.broker, config.broker) {
+            (Some(broker), _) => broker,
+            (None, BrokerKind::Memory) => Arc::new(MemoryBroker::new()),
+            (None, BrokerKind::Redis) => {
+                return Err(ConfigError::new(
+                    "broker",
+                    "redis was chosen, but no Redis broker was handed over",
+                )
+                .into());
+            }
+        };
+        let namespaces = Namespaces::new(&config.channels, &config.namespaces)?;
+        let rules = Rules {
+            namespaces,
+            limits: config.limits.clone(),
+            ping_seconds: config.session.ping_interval.as_secs().max(1),
+        };
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .map_err(|source| Error::Listen { address: config.listen, source })?;
+        let address =
+            listener.local_addr().map_err(|source| Error::Listen { address: config.listen, source })?;
+        let workers = tokio::runtime::Handle::current().metrics().num_workers();
+        let count = self.shards.unwrap_or(workers).max(1);
+        let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(SHARD_QUEUE)).unzip();
+        let (phase, watching) = watch::channel(Phase::Running);
+        let shared = Arc::new(Shared {
+            rules: Arc::new(rules),
+            origins: AllowedOrigins::new(&config.allowed_origins),
+            hub: Hub::new(senders.into(), broker.clone()),
+            metrics: Arc::new(Metrics::default()),
+            phase: watching.clone(),
+            shards: count,
+            next_shard: AtomicUsize::new(0),
+            config,
+        });
+        let mut shards = JoinSet::new();
+        for receiver in receivers {
+            shards.spawn(shard::run(shared.clone(), receiver, watching.clone()));
+        }
+        let mut tasks = JoinSet::new();
+        tasks.spawn(open::accept(shared.clone(), listener, watching));
+        tasks.spawn(broker.run(shared.hub.deliveries()));
+        tasks.spawn(tick(shared.clone()));
+        tracing::info!(%address, shards = count, "gateway listening");
+        Ok(Gateway { shared, phase, shards, tasks, address })
+    }
+}
+
+fn check(config: &GatewayConfig) -> Result<(), ConfigError> {
+    let session = &config.session;
+    if session.ping_interval < Duration::from_secs(1) {
+        return Err(ConfigError::new("session.ping_interval", "must be at least 1s"));
+    }
+    if session.pong_timeout < Duration::from_secs(1) || session.pong_timeout >= session.ping_interval {
+        return Err(ConfigError::new("session.pong_timeout", "must be at least 1s and below ping_interval"));
+    }
+    if config.api.key.as_deref() == Some("") {
+        return Err(ConfigError::new("api.key", "must not be empty; leave it out to switch the API off"));
+    }
+    if config.limits.max_head < 256 {
+        return Err(ConfigError::new("limits.max_head", "must be at least 256"));
+    }
+    if config.limits.max_message < 128 {
+        return Err(ConfigError::new("limits.max_message", "must be at least 128"));
+    }
+    for origin in &config.allowed_origins {
+        let known = origin == "*" || origin == "null" || origin.contains("://");
+        if !known || origin.ends_with('/') || (origin.contains('*') && origin != "*") {
+            let problem = format!("`{origin}` is no origin such as https://app.example.com");
+            return Err(ConfigError::new("allowed_origins", problem));
+        }
+    }
+    Ok(())
+}
+
+/// A running gateway.
+///
+/// Dropping it closes all sessions at once; [`stop`](Self::stop) does so gently.
+#[derive(Debug)]
+pub struct Gateway {
+    shared: Arc<Shared>,
+    phase: watch::Sender<Phase>,
+    shards: JoinSet<()>,
+    tasks: JoinSet<()>,
+    address: SocketAddr,
+}
+
+impl Gateway {
+    /// Starts with the default settings.
+    pub fn builder() -> GatewayBuilder {
+        GatewayBuilder::default()
+    }
+
+    /// The address listened on.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A handle that publishes and looks, cheap to clone.
+    pub fn handle(&self) -> GatewayHandle {
+        GatewayHandle { shared: self.shared.clone() }
+    }
+
+    /// Stops: takes no more connections, closes the sessions spread over the configured time with a code that
+    /// makes clients come back elsewhere, and ends all tasks.
+    ///
+    /// # Cancel safety
+    /// When dropped everything ends at once.
+    pub async fn stop(mut self) {
+        let spread = self.shared.config.session.drain + self.shared.config.session.close_timeout;
+        self.phase.send_replace(Phase::Draining);
+        let all_gone = async {
+            while self.shards.join_next().await.is_some() {}
+            while self.shared.metrics.connections.load(Ordering::Relaxed) > 0 {
+                tokio::time::sleep(STOP_STEP).await;
+            }
+        };
+        // Whoever is still here after the deadline is cut off below.
+        drop(tokio::time::timeout(spread + STOP_STEP, all_gone).await);
+        self.phase.send_replace(Phase::Stopped);
+        self.tasks.shutdown().await;
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.phase.send_replace(Phase::Stopped);
+        // The shards close their sessions on their own and then end.
+        self.shards.detach_all();
+    }
+}
+
+/// Publishes through a gateway and looks at it.
+#[derive(Clone, Debug)]
+pub struct GatewayHandle {
+    shared: Arc<Shared>,
+}
+
+impl GatewayHandle {
+    /// Publishes on a channel. A payload that is JSON is delivered as such, any other as a JSON string.
+    ///
+    /// # Errors
+    /// [`BrokerError::Unsupported`] for a channel whose namespace is unknown; otherwise what the broker says.
+    ///
+    /// # Cancel safety
+    /// When dropped the publication may or may not be published.
+    pub async fn publish(&self, channel: &str, payload: impl Into<Bytes>) -> Result<Published, BrokerError> {
+        let options = self.shared.rules.namespaces.options(channel).ok_or(BrokerError::Unsupported)?;
+        let data = json_line(payload.into());
+        let published = self.shared.hub.broker().publish(&Channel::from(channel), data, options).await;
+        let metrics = &self.shared.metrics;
+        Metrics::count(if published.is_ok() { &metrics.published } else { &metrics.publish_failed });
+        published
+    }
+
+    /// Whether publications can be delivered now; what `/readyz` says.
+    pub fn is_ready(&self) -> bool {
+        self.shared.is_ready()
+    }
+
+    /// Open sessions.
+    pub fn sessions(&self) -> usize {
+        usize::try_from(self.shared.metrics.sessions.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    /// The counters in Prometheus' text form; what `/metrics` says.
+    pub fn metrics(&self) -> String {
+        self.shared.render_metrics()
+    }
+}
+
+async fn tick(shared: Arc<Shared>) {
+    let mut ticks = tokio::time::interval(TICK);
+    loop {
+        ticks.tick().await;
+        shared.hub.tick();
+    }
+}

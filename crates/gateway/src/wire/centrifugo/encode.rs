@@ -1,0 +1,216 @@
+//! What the server says: replies into a buffer, pushes as whole frames.
+
+use super::ReplyError;
+use crate::broker::History;
+use crate::hub::shard::Ended;
+use crate::publication::{Channel, Position, Publication};
+use crate::ws;
+use bytes::Bytes;
+use std::io::Write;
+
+/// The version that clients are told.
+const VERSION: &str = concat!("evenkeel ", env!("CARGO_PKG_VERSION"));
+
+/// Encodes a publication's push.
+pub(crate) fn publication(publication: &Publication) -> Bytes {
+    let mut out = Vec::with_capacity(64 + publication.channel().len() + publication.data().len());
+    out.extend_from_slice(b"{\"push\":{\"channel\":");
+    put_string(&mut out, publication.channel());
+    out.extend_from_slice(b",\"pub\":");
+    put_publication(&mut out, publication.data(), publication.offset());
+    out.extend_from_slice(b"}}");
+    ws::encode::text(&out)
+}
+
+/// Encodes the push of a subscription that the server ended. Codes from 2500 on make the client come again.
+pub(crate) fn unsubscribed(channel: &Channel, why: Ended) -> Bytes {
+    let (code, reason) = match why {
+        Ended::ByServer => (2000, "server unsubscribe"),
+        Ended::Insufficient => (2500, "insufficient state"),
+    };
+    let mut out = Vec::with_capacity(96 + channel.len());
+    out.extend_from_slice(b"{\"push\":{\"channel\":");
+    put_string(&mut out, channel);
+    put(&mut out, format_args!(",\"unsubscribe\":{{\"code\":{code},\"reason\":\"{reason}\"}}}}}}"));
+    ws::encode::text(&out)
+}
+
+/// Replies to one frame of commands, one a line.
+#[derive(Debug, Default)]
+pub(crate) struct Replies {
+    out: Vec<u8>,
+}
+
+impl Replies {
+    /// The frame to send; `None` when there is nothing to say.
+    pub(crate) fn into_frame(self) -> Option<Bytes> {
+        (!self.out.is_empty()).then(|| ws::encode::text(&self.out))
+    }
+
+    pub(crate) fn error(&mut self, id: u32, error: ReplyError) {
+        let out = self.begin(id);
+        put(out, format_args!("\"error\":{{\"code\":{},\"message\":\"{}\"", error.code, error.message));
+        out.extend_from_slice(if error.temporary { b",\"temporary\":true}}" } else { b"}}" });
+    }
+
+    pub(crate) fn connected(&mut self, id: u32, client: &str, ping_seconds: u64) {
+        let out = self.begin(id);
+        put(
+            out,
+            format_args!(
+                "\"connect\":{{\"client\":\"{client}\",\"version\":\"{VERSION}\",\"ping\":{ping_seconds},\"pong\":true}}}}"
+            ),
+        );
+    }
+
+    /// A subscription of a channel without history.
+    pub(crate) fn subscribed(&mut self, id: u32) {
+        self.empty(id, "subscribe");
+    }
+
+    /// A subscription of a channel with history; `recovered` is `None` when the client did not ask for it.
+    pub(crate) fn subscribed_at(
+        &mut self,
+        id: u32,
+        recoverable: bool,
+        history: &History,
+        recovered: Option<bool>,
+    ) {
+        let out = self.begin(id);
+        out.extend_from_slice(b"\"subscribe\":{");
+        if recoverable {
+            out.extend_from_slice(b"\"recoverable\":true,");
+        }
+        out.extend_from_slice(b"\"positioned\":true,");
+        put_position(out, &history.top);
+        if recovered == Some(true) {
+            out.extend_from_slice(b",\"recovered\":true,");
+            put_publications(out, history);
+        }
+        if recovered.is_some() {
+            out.extend_from_slice(b",\"was_recovering\":true");
+        }
+        out.extend_from_slice(b"}}");
+    }
+
+    pub(crate) fn history(&mut self, id: u32, history: &History) {
+        let out = self.begin(id);
+        out.extend_from_slice(b"\"history\":{");
+        put_publications(out, history);
+        out.push(b',');
+        put_position(out, &history.top);
+        out.extend_from_slice(b"}}");
+    }
+
+    /// A result without content.
+    pub(crate) fn empty(&mut self, id: u32, method: &str) {
+        let out = self.begin(id);
+        put(out, format_args!("\"{method}\":{{}}}}"));
+    }
+
+    fn begin(&mut self, id: u32) -> &mut Vec<u8> {
+        if !self.out.is_empty() {
+            self.out.push(b'\n');
+        }
+        put(&mut self.out, format_args!("{{\"id\":{id},"));
+        &mut self.out
+    }
+}
+
+/// Appends the publications of a history answer, as the server API has them too.
+pub(crate) fn put_publications(out: &mut Vec<u8>, history: &History) {
+    out.extend_from_slice(b"\"publications\":[");
+    for (at, publication) in history.publications.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        put_publication(out, publication.data(), publication.offset());
+    }
+    out.push(b']');
+}
+
+/// Appends epoch and offset.
+pub(crate) fn put_position(out: &mut Vec<u8>, position: &Position) {
+    out.extend_from_slice(b"\"epoch\":");
+    put_string(out, &position.epoch);
+    put(out, format_args!(",\"offset\":{}", position.offset));
+}
+
+fn put_publication(out: &mut Vec<u8>, data: &[u8], offset: Option<u64>) {
+    out.extend_from_slice(b"{\"data\":");
+    out.extend_from_slice(data);
+    if let Some(offset) = offset {
+        put(out, format_args!(",\"offset\":{offset}"));
+    }
+    out.push(b'}');
+}
+
+/// Appends a JSON string.
+pub(crate) fn put_string(out: &mut Vec<u8>, text: &str) {
+    #[expect(clippy::expect_used, reason = "a string always serializes, and a vector takes every byte")]
+    serde_json::to_writer(out, text).expect("a string into a vector");
+}
+
+fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    #[expect(clippy::expect_used, reason = "a vector takes every byte")]
+    out.write_fmt(text).expect("text into a vector");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Replies, ReplyError, publication, unsubscribed};
+    use crate::broker::History;
+    use crate::hub::shard::Ended;
+    use crate::publication::{Channel, Position, Publication};
+    use bytes::Bytes;
+
+    fn body(frame: &Bytes) -> &str {
+        let head = if frame[1] == 126 { 4 } else { 2 };
+        std::str::from_utf8(&frame[head..]).unwrap()
+    }
+
+    fn at(offset: u64) -> Position {
+        Position { epoch: "E1".into(), offset }
+    }
+
+    #[test]
+    fn pushes() {
+        let channel = Channel::from("ne\"ws");
+        let plain = Publication::new(channel.clone(), Bytes::from_static(b"{\"n\":1}"), None);
+        assert_eq!(body(&publication(&plain)), r#"{"push":{"channel":"ne\"ws","pub":{"data":{"n":1}}}}"#);
+        let kept = Publication::new(channel, Bytes::from_static(b"1"), Some(at(5)));
+        assert_eq!(body(&publication(&kept)), r#"{"push":{"channel":"ne\"ws","pub":{"data":1,"offset":5}}}"#);
+        assert_eq!(
+            body(&unsubscribed(&"a".into(), Ended::Insufficient)),
+            r#"{"push":{"channel":"a","unsubscribe":{"code":2500,"reason":"insufficient state"}}}"#
+        );
+    }
+
+    #[test]
+    fn replies_share_a_frame() {
+        let channel = Channel::from("news");
+        let history = History {
+            top: at(7),
+            publications: vec![Publication::new(channel, Bytes::from_static(b"{\"n\":7}"), Some(at(7)))],
+            complete: true,
+        };
+        let mut replies = Replies::default();
+        replies.connected(1, "c1", 25);
+        replies.subscribed_at(2, true, &history, Some(true));
+        replies.subscribed_at(3, true, &history, Some(false));
+        replies.error(4, ReplyError::INTERNAL);
+        let frame = replies.into_frame().unwrap();
+        let lines: Vec<serde_json::Value> =
+            body(&frame).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines[0]["connect"]["client"], "c1");
+        assert_eq!(
+            lines[1],
+            serde_json::json!({"id":2,"subscribe":{"recoverable":true,"positioned":true,"epoch":"E1","offset":7,
+                "recovered":true,"was_recovering":true,"publications":[{"data":{"n":7},"offset":7}]}})
+        );
+        assert_eq!(lines[2]["subscribe"]["was_recovering"], true);
+        assert!(lines[2]["subscribe"].get("recovered").is_none());
+        assert_eq!(lines[3]["error"]["temporary"], true);
+        assert!(Replies::default().into_frame().is_none());
+    }
+}

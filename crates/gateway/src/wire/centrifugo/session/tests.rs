@@ -1,0 +1,169 @@
+use super::{BAD_REQUEST, Effect, Outcome, Rules, Session, Step};
+use crate::broker::{History, Published};
+use crate::config::LimitsConfig;
+use crate::error::BrokerError;
+use crate::namespace::{Access, ChannelOptions, Namespace, Namespaces};
+use crate::publication::Position;
+use crate::wire::centrifugo::command::parse;
+use crate::wire::centrifugo::encode::Replies;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+fn rules() -> Arc<Rules> {
+    let open =
+        ChannelOptions { subscribe: Access::Anyone, publish: Access::Anyone, ..ChannelOptions::default() };
+    let kept = ChannelOptions { history_size: 10, recovery: true, history: Access::Anyone, ..open };
+    let closed = ChannelOptions::default();
+    let list = [Namespace::new("kept", kept), Namespace::new("closed", closed)];
+    Arc::new(Rules {
+        namespaces: Namespaces::new(&open, &list).unwrap(),
+        limits: LimitsConfig { max_channels: 2, ..LimitsConfig::default() },
+        ping_seconds: 25,
+    })
+}
+
+struct Bench {
+    session: Session,
+    replies: Replies,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self { session: Session::new(rules(), "c1".into()), replies: Replies::default() }
+    }
+
+    fn connected() -> Self {
+        let mut bench = Self::new();
+        assert!(matches!(bench.say(r#"{"id":1,"connect":{}}"#), Step::Done));
+        assert_eq!(bench.heard()["connect"]["client"], "c1");
+        bench
+    }
+
+    fn say(&mut self, text: &str) -> Step {
+        let mut commands = parse(text).unwrap();
+        self.session.handle(commands.remove(0), &mut self.replies)
+    }
+
+    fn heard(&mut self) -> Value {
+        let frame = std::mem::take(&mut self.replies).into_frame().unwrap();
+        let head = if frame[1] == 126 { 4 } else { 2 };
+        serde_json::from_slice(&frame[head..]).unwrap()
+    }
+
+    fn error(&mut self, text: &str) -> u64 {
+        assert!(matches!(self.say(text), Step::Done));
+        self.heard()["error"]["code"].as_u64().unwrap()
+    }
+
+    fn subscribe(&mut self, channel: &str) -> u32 {
+        let Step::Run(Effect::Subscribe { serial, .. }) =
+            self.say(&json!({"id":2,"subscribe":{"channel":channel}}).to_string())
+        else {
+            panic!("no subscription");
+        };
+        self.session.complete(Outcome::Subscribed(Ok(None)), &mut self.replies);
+        self.heard();
+        serial
+    }
+}
+
+#[test]
+fn nothing_comes_before_connect_and_connect_comes_once() {
+    assert!(matches!(Bench::new().say(r#"{"id":1,"subscribe":{"channel":"a"}}"#), Step::Close(BAD_REQUEST)));
+    assert!(matches!(Bench::connected().say(r#"{"id":2,"connect":{}}"#), Step::Close(BAD_REQUEST)));
+    assert!(matches!(Bench::connected().say(r#"{"subscribe":{"channel":"a"}}"#), Step::Close(BAD_REQUEST)));
+}
+
+#[test]
+fn a_token_that_cannot_be_checked_is_refused() {
+    let Step::Close(code) = Bench::new().say(r#"{"id":1,"connect":{"token":"abc"}}"#) else {
+        panic!("let in")
+    };
+    assert_eq!(code.code, 3500);
+}
+
+#[test]
+fn a_plain_subscription() {
+    let mut bench = Bench::connected();
+    let step = bench.say(r#"{"id":2,"subscribe":{"channel":"a","recover":true,"flag":1}}"#);
+    let Step::Run(Effect::Subscribe { channel, since, .. }) = step else { panic!("{step:?}") };
+    assert_eq!((&*channel, since), ("a", None));
+    bench.session.complete(Outcome::Subscribed(Ok(None)), &mut bench.replies);
+    assert_eq!(bench.heard(), json!({"id":2,"subscribe":{}}));
+    assert_eq!(bench.error(r#"{"id":3,"subscribe":{"channel":"a"}}"#), 105);
+    let step = bench.say(r#"{"id":4,"unsubscribe":{"channel":"a"}}"#);
+    assert!(matches!(step, Step::Run(Effect::Unsubscribe { .. })));
+    bench.session.complete(Outcome::Unsubscribed, &mut bench.replies);
+    assert_eq!(bench.heard(), json!({"id":4,"unsubscribe":{}}));
+    assert!(matches!(bench.say(r#"{"id":5,"unsubscribe":{"channel":"a"}}"#), Step::Done));
+    assert_eq!(bench.heard(), json!({"id":5,"unsubscribe":{}}));
+}
+
+#[test]
+fn recovery_says_what_it_did() {
+    for (epoch, offset, complete, recovered) in
+        [("E", 5, true, true), ("E", 5, false, false), ("F", 5, true, false), ("E", 9, true, false)]
+    {
+        let mut bench = Bench::connected();
+        let request =
+            json!({"id":2,"subscribe":{"channel":"kept:a","recover":true,"epoch":epoch,"offset":offset}});
+        let step = bench.say(&request.to_string());
+        let Step::Run(Effect::Subscribe { since: Some(since), .. }) = step else { panic!("{step:?}") };
+        assert_eq!(since, Position { epoch: epoch.into(), offset });
+        let history =
+            History { top: Position { epoch: "E".into(), offset: 7 }, publications: vec![], complete };
+        bench.session.complete(Outcome::Subscribed(Ok(Some(history))), &mut bench.replies);
+        let reply = bench.heard();
+        assert_eq!(reply["subscribe"]["was_recovering"], true);
+        assert_eq!(reply["subscribe"].get("recovered").is_some(), recovered, "{epoch} {offset} {complete}");
+        assert_eq!(reply["subscribe"]["epoch"], "E");
+        assert_eq!(reply["subscribe"]["offset"], 7);
+    }
+}
+
+#[test]
+fn errors_have_their_codes() {
+    let mut bench = Bench::connected();
+    assert_eq!(bench.error(r#"{"id":2,"subscribe":{"channel":"closed:a"}}"#), 103);
+    assert_eq!(bench.error(r#"{"id":2,"subscribe":{"channel":"nowhere:a"}}"#), 102);
+    assert_eq!(bench.error(r#"{"id":2,"subscribe":{"channel":""}}"#), 107);
+    assert_eq!(bench.error(r#"{"id":2,"subscribe":{"channel":"a","type":1}}"#), 108);
+    let long = json!({"id":2,"subscribe":{"channel":"a".repeat(256)}}).to_string();
+    assert_eq!(bench.error(&long), 107);
+    assert_eq!(bench.error(r#"{"id":2,"publish":{"channel":"closed:a","data":1}}"#), 103);
+    assert_eq!(bench.error(r#"{"id":2,"publish":{"channel":"a"}}"#), 107);
+    assert_eq!(bench.error(r#"{"id":2,"history":{"channel":"kept:a"}}"#), 103);
+    assert_eq!(bench.error(r#"{"id":2,"rpc":{}}"#), 108);
+    assert_eq!(bench.error(r#"{"id":2,"presence":{"channel":"a"}}"#), 108);
+    assert_eq!(bench.error(r#"{"id":2,"dance":{}}"#), 104);
+    bench.subscribe("a");
+    bench.subscribe("b");
+    assert_eq!(bench.error(r#"{"id":2,"subscribe":{"channel":"c"}}"#), 106);
+}
+
+#[test]
+fn a_broker_that_is_away_makes_the_client_try_again() {
+    let mut bench = Bench::connected();
+    assert!(matches!(bench.say(r#"{"id":2,"subscribe":{"channel":"a"}}"#), Step::Run(_)));
+    bench.session.complete(Outcome::Subscribed(Err(BrokerError::Unavailable)), &mut bench.replies);
+    let reply = bench.heard();
+    assert_eq!(
+        (reply["error"]["code"].as_u64(), reply["error"]["temporary"].as_bool()),
+        (Some(100), Some(true))
+    );
+    assert_eq!(bench.session.channels().count(), 0);
+    assert!(matches!(bench.say(r#"{"id":3,"publish":{"channel":"a","data":{}}}"#), Step::Run(_)));
+    bench.session.complete(Outcome::Published(Ok(Published::Accepted)), &mut bench.replies);
+    assert_eq!(bench.heard(), json!({"id":3,"publish":{}}));
+}
+
+#[test]
+fn news_of_an_older_subscription_ends_no_newer_one() {
+    let mut bench = Bench::connected();
+    let first = bench.subscribe("a");
+    assert!(bench.session.unsubscribed(&"a".into(), first));
+    let second = bench.subscribe("a");
+    assert!(!bench.session.unsubscribed(&"a".into(), first));
+    assert_eq!(bench.session.channels().count(), 1);
+    assert!(bench.session.unsubscribed(&"a".into(), second));
+}

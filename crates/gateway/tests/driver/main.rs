@@ -1,0 +1,16 @@
+//! The gateway over real sockets, with the memory broker.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "the helpers of tests"
+)]
+
+mod centrifugo;
+mod hostile;
+mod http;
+mod npm;
+mod peer;
+mod start;
