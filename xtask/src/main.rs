@@ -1,3 +1,55 @@
-//! The automation of this workspace.
+//! The automation of this workspace: `cargo xtask <command>`.
+//!
+//! A command is a module with an `Args` struct and a `run` function, and one line in [`Command`].
 
-fn main() {}
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program at a terminal")]
+
+mod ci;
+mod demo;
+mod failure;
+mod process;
+mod servers;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "The automation of the Evenkeel workspace")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Everything that must hold before a change lands: format, lints, the pure build, docs, tidy, tests
+    Ci(ci::Args),
+    /// The demo: a load, trouble, and a page that shows what it does to the load
+    Demo(demo::Args),
+    /// Gets the servers that the tests run on
+    Servers(servers::Args),
+    /// All tests, on every server found
+    Test(test::Args),
+    /// The rules of the house that a program can check
+    Tidy(tidy::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Ci(args) => ci::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Servers(args) => servers::run(&args),
+        Command::Test(args) => test::run(&args),
+        Command::Tidy(args) => tidy::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("xtask: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

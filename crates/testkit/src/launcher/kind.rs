@@ -119,11 +119,21 @@ impl Servers {
                 env::split_paths(&list).filter(|path| !path.as_os_str().is_empty()).collect();
             return Self { switched_off: programs.is_empty(), ..Self::probe_all(programs) };
         }
+        Self::discover_with(servers_dir())
+    }
+
+    /// Looks for server programs as [`discover`](Self::discover) does, with `folder` in place of `EVENKEEL_SERVERS_DIR`
+    /// and without a look at `EVENKEEL_TEST_SERVERS`.
+    pub fn discover_in(folder: &Path) -> Self {
+        Self::discover_with(Some(folder.to_owned()))
+    }
+
+    fn discover_with(folder: Option<PathBuf>) -> Self {
         let named = env::var_os("EVENKEEL_REDIS_SERVER").filter(|path| !path.is_empty());
         let mut programs: Vec<_> = named.map(PathBuf::from).into_iter().collect();
         programs.extend(find_in_path("redis-server"));
         programs.extend(find_in_path("valkey-server"));
-        programs.extend(servers_dir().into_iter().flat_map(|folder| programs_under(&folder)));
+        programs.extend(folder.into_iter().flat_map(|folder| programs_under(&folder)));
         Self::probe_all(programs)
     }
 
