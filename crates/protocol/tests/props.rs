@@ -24,7 +24,7 @@ fn leaf() -> impl Strategy<Value = Frame> {
 fn frame() -> impl Strategy<Value = Frame> {
     leaf().prop_recursive(5, 60, 6, |inner| {
         let list = prop::collection::vec(inner.clone(), 0..6);
-        let pairs = prop::collection::vec((inner.clone(), inner.clone()), 0..4)
+        let pairs = prop::collection::vec((inner.clone(), inner), 0..4)
             .prop_map(|pairs| pairs.into_iter().flat_map(|(k, v)| [k, v]).collect::<Vec<_>>());
         let attributes = prop::collection::vec((leaf(), leaf()), 1..3)
             .prop_map(|pairs| pairs.into_iter().flat_map(|(k, v)| [k, v]).collect::<Vec<_>>());
@@ -45,7 +45,7 @@ proptest! {
         let wire = wire.freeze();
         prop_assert_eq!(Frame::parse(&wire, &Limits::default()).unwrap(), frame.clone());
         // The reader walks the same bytes to their end.
-        let reply = Reply::new(wire.clone());
+        let reply = Reply::new(wire);
         let mut reader = reply.reader();
         reader.skip().unwrap();
         prop_assert!(reader.next().is_err());
@@ -109,7 +109,7 @@ proptest! {
 
     #[test]
     fn a_command_decodes_to_its_arguments(args in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 0..12)) {
-        let command = args.iter().fold(Command::new("X"), |command, arg| command.arg(arg));
+        let command = args.iter().fold(Command::new("X"), evenkeel_protocol::Command::arg);
         let mut wire = BytesMut::new();
         command.encode(&mut wire);
         let sent: Vec<Vec<u8>> = Reply::new(wire.freeze()).decode().unwrap();

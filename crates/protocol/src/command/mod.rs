@@ -108,10 +108,10 @@ impl Command {
     pub fn key(mut self, key: impl ToArg) -> Self {
         let before = self.body.len();
         key.append_to(&mut self);
-        if self.key.is_none() {
-            if let Some(range) = self.last_string(before) {
-                self.key = Some((range.start as u32, range.end as u32));
-            }
+        if self.key.is_none()
+            && let Some(range) = self.last_string(before)
+        {
+            self.key = Some((range.start as u32, range.end as u32));
         }
         self
     }

@@ -95,10 +95,10 @@ pub(crate) fn whole(bytes: &Bytes) -> Result<Frame, ParseError> {
             level.list.push(frame);
             if let Some(left) = level.left.as_mut() {
                 *left = left.saturating_sub(1);
-                if *left == 0 {
-                    if let Some(level) = open.pop() {
-                        done = close(level, at, &mut attributes, open.len())?;
-                    }
+                if *left == 0
+                    && let Some(level) = open.pop()
+                {
+                    done = close(level, at, &mut attributes, open.len())?;
                 }
             }
         }
@@ -113,7 +113,7 @@ fn close(
     depth: usize,
 ) -> Result<Option<Frame>, ParseError> {
     let pairs = matches!(level.marker, b'%' | b'|');
-    if pairs && level.list.len() % 2 != 0 {
+    if pairs && !level.list.len().is_multiple_of(2) {
         return Err(ParseError::Malformed { kind: "map", at });
     }
     let list = Frames::from(level.list);

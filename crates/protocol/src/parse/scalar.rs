@@ -63,7 +63,7 @@ fn aggregate(marker: u8) -> impl Fn(&[u8]) -> IResult<&[u8], Header<'_>> {
     }
 }
 
-fn invalid<'a>(input: &'a [u8]) -> nom::Err<nom::error::Error<&'a [u8]>> {
+fn invalid(input: &[u8]) -> nom::Err<nom::error::Error<&[u8]>> {
     nom::Err::Error(nom::error::Error::new(input, nom::error::ErrorKind::Verify))
 }
 

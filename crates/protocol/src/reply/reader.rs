@@ -119,13 +119,12 @@ impl<'a> Reader<'a> {
         // The three kinds that fill most replies, without the general parser.
         match self.rest {
             [b'$', rest @ ..] => {
-                if let Some((length, rest)) = short_length(rest) {
-                    if let (Some(text), Some([b'\r', b'\n', rest @ ..])) =
+                if let Some((length, rest)) = short_length(rest)
+                    && let (Some(text), Some([b'\r', b'\n', rest @ ..])) =
                         (rest.get(..length), rest.get(length..))
-                    {
-                        self.rest = rest;
-                        return Ok(Event::Text(Kind::Blob, Cow::Borrowed(text)));
-                    }
+                {
+                    self.rest = rest;
+                    return Ok(Event::Text(Kind::Blob, Cow::Borrowed(text)));
                 }
             }
             [b':', rest @ ..] => {
