@@ -1,5 +1,7 @@
 //! Connections of Evenkeel: multiplexed lanes, exclusive leases, subscription links, and the endpoint tables over them.
 
+mod queue;
+
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 mod readme {}

@@ -1,0 +1,10 @@
+//! What callers and the I/O task of a lane share: the append buffer, the completion slots, and who must wait.
+//!
+//! One short lock covers taking a completion slot and appending the bytes, so the order of bytes is the order of slots.
+//! Everything here is plain data: it holds wakers but never waits, and the clock comes in as an argument.
+
+mod order;
+mod queue_state;
+
+pub use queue_state::{Append, Failure, Outcome, Ticket};
+pub(crate) use queue_state::{Batch, Queue, QueueLimits, Sent};

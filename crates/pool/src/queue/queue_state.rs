@@ -1,0 +1,714 @@
+//! `Queue`: the state behind a lane's lock.
+
+use std::{
+    collections::VecDeque,
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+use evenkeel_protocol::{Command, Reply};
+use slab::Slab;
+
+use super::order::{Deferred, Order};
+
+/// Stands for commands without a key: they keep their order among themselves.
+const NO_SLOT: u16 = u16::MAX;
+
+/// What a lane may hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct QueueLimits {
+    /// Bytes queued plus in flight.
+    pub(crate) bytes: usize,
+}
+
+/// A place in a lane's order; given back with [`Queue::poll`] or [`Queue::cancel`].
+#[derive(Debug, PartialEq, Eq)]
+pub struct Ticket {
+    index: u32,
+    seq: u64,
+}
+
+/// Why a command has no reply. Whether the server may have run it is part of each.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The lane was closed before the command was written whole: not executed.
+    Closed,
+    /// The connection ended, or the lane was closed, after the command was written: unknown.
+    Lost,
+    /// The deadline passed before the command was written whole: not executed.
+    TimedOutUnsent,
+    /// The deadline passed after the command was written: unknown.
+    TimedOutSent,
+    /// The queue was full for as long as the command might wait: not executed.
+    Full,
+}
+
+/// What became of a command.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The server's reply.
+    Reply(Reply),
+    /// None will come.
+    Failed(Failure),
+    /// The connection ended before the reply; the command may go again at its old place with [`Queue::resend`].
+    MayResend,
+}
+
+/// What [`Queue::append`] did.
+#[derive(Debug)]
+pub enum Append {
+    /// The command has its place.
+    Queued(Ticket),
+    /// No room; the waker is called when it is worth another try with this place in the line.
+    Full(u64),
+    /// The lane is closed: not executed.
+    Closed,
+}
+
+/// One command in the order.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    pub(super) index: u32,
+    pub(super) seq: u64,
+    pub(super) slot: u16,
+    pub(super) may_write: bool,
+}
+
+/// A command on its way to the socket or waiting for its reply.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent {
+    /// Where the command ends in the stream of bytes of its connection.
+    pub(crate) end: u64,
+    seq: u64,
+    index: u32,
+    len: u32,
+    slot: u16,
+    may_write: bool,
+    may_resend: bool,
+    /// The switch counted this reply: later commands of the slot wait for it.
+    owed: bool,
+}
+
+impl Sent {
+    fn entry(&self) -> Entry {
+        Entry { index: self.index, seq: self.seq, slot: self.slot, may_write: self.may_write }
+    }
+
+    fn start(&self) -> u64 {
+        self.end.saturating_sub(u64::from(self.len))
+    }
+}
+
+/// Bytes that the I/O task takes at once; the tokens go to its FIFO at the same time.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) bytes: BytesMut,
+    /// Large arguments with the place in `bytes` where each belongs.
+    pub(crate) shared: Vec<(usize, Bytes)>,
+    /// Where the batch begins in the stream of bytes of its connection.
+    pub(crate) base: u64,
+    /// Where it ends.
+    pub(crate) end: u64,
+}
+
+impl Batch {
+    /// The whole bytes of each command, large arguments copied in; for the rare cases in which commands are taken apart.
+    fn take_apart(&mut self, sent: &[Sent]) -> Vec<(Sent, BytesMut)> {
+        let mut joined = BytesMut::new();
+        let mut from = 0;
+        for (at, shared) in self.shared.drain(..) {
+            joined.extend_from_slice(self.bytes.get(from..at).unwrap_or_default());
+            joined.extend_from_slice(&shared);
+            from = at;
+        }
+        joined.extend_from_slice(self.bytes.get(from..).unwrap_or_default());
+        self.bytes.clear();
+        let offset = |at: u64| usize::try_from(at.saturating_sub(self.base)).unwrap_or(usize::MAX);
+        sent.iter()
+            .filter_map(|sent| {
+                let wire = joined.get(offset(sent.start())..offset(sent.end))?;
+                Some((*sent, BytesMut::from(wire)))
+            })
+            .collect()
+    }
+}
+
+#[derive(Debug)]
+enum State {
+    /// On its way.
+    Waiting(Option<Waker>),
+    Done(Outcome),
+    /// The caller is gone; the place stays until the reply is in.
+    Abandoned,
+}
+
+#[derive(Debug)]
+struct Completion {
+    seq: u64,
+    state: State,
+    /// In milliseconds, and stamped by the first tick that sees the command: 0 before.
+    deadline: u32,
+    timeout: u32,
+    bytes: u32,
+    slot: u16,
+}
+
+/// The queue of one lane.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    limits: QueueLimits,
+    out: BytesMut,
+    shared: Vec<(usize, Bytes)>,
+    fresh: Vec<Sent>,
+    /// Length of `out` and `shared` together.
+    out_len: u64,
+    slots: Slab<Completion>,
+    order: Order,
+    next_seq: u64,
+    bytes: usize,
+    closed: bool,
+    /// The I/O task, when it sleeps.
+    io: Option<Waker>,
+    /// Callers that wait for room, first come first.
+    line: VecDeque<(u64, Waker)>,
+    next_in_line: u64,
+    /// Deadlines count from here.
+    epoch: Option<Instant>,
+    ready: Vec<Deferred>,
+}
+
+impl Queue {
+    pub(crate) fn new(limits: QueueLimits) -> Self {
+        Self {
+            limits,
+            out: BytesMut::new(),
+            shared: Vec::new(),
+            fresh: Vec::new(),
+            out_len: 0,
+            slots: Slab::new(),
+            order: Order::default(),
+            next_seq: 0,
+            bytes: 0,
+            closed: false,
+            io: None,
+            line: VecDeque::new(),
+            next_in_line: 0,
+            epoch: None,
+            ready: Vec::new(),
+        }
+    }
+
+    /// Commands that have a place.
+    pub(crate) fn in_order(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Bytes queued plus in flight.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    pub(crate) fn is_holding(&self) -> bool {
+        self.order.is_holding()
+    }
+
+    /// Takes a place for `command` and appends it. `place` is what an earlier [`Append::Full`] gave.
+    ///
+    /// Gives the I/O task's waker too, when it sleeps.
+    pub(crate) fn append(
+        &mut self,
+        command: &Command,
+        timeout: Duration,
+        place: Option<u64>,
+        waker: &Waker,
+    ) -> (Append, Option<Waker>) {
+        if self.closed {
+            return (Append::Closed, None);
+        }
+        let len = command.encoded_len();
+        let is_next = match (place, self.line.front()) {
+            (None, None) => true,
+            (Some(place), Some((first, _))) => place == *first,
+            (None, Some(_)) => false,
+            (Some(_), None) => true,
+        };
+        // One command always fits, however large: the cap bounds what waits, not what exists.
+        if !is_next || (self.bytes > 0 && self.bytes + len > self.limits.bytes) {
+            return (Append::Full(self.stand_in_line(place, waker)), None);
+        }
+        let mut wake = None;
+        if place.is_some() {
+            self.line.pop_front();
+            wake = self.line.front().map(|(_, waker)| waker.clone());
+        }
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        let slot = command.slot().map_or(NO_SLOT, |slot| slot.number());
+        let index = self.slots.insert(Completion {
+            seq,
+            state: State::Waiting(Some(waker.clone())),
+            deadline: 0,
+            timeout: u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX),
+            bytes: u32::try_from(len).unwrap_or(u32::MAX),
+            slot,
+        }) as u32;
+        self.bytes += len;
+        let entry = Entry { index, seq, slot, may_write: command.may_write() };
+        self.place(entry, command);
+        if let Some(next) = wake {
+            next.wake();
+        }
+        (Append::Queued(Ticket { index, seq }), self.io.take())
+    }
+
+    fn place(&mut self, entry: Entry, command: &Command) {
+        if !self.order.is_empty() && self.order.must_wait(entry.slot, entry.may_write) {
+            let mut wire = BytesMut::new();
+            command.encode(&mut wire);
+            return self.order.wait(Deferred { entry, wire });
+        }
+        let shared = &mut self.shared;
+        let before = self.out.len();
+        let mut by_reference = 0;
+        command.encode_with(&mut self.out, |out, bytes| {
+            by_reference += bytes.len();
+            shared.push((out.len(), bytes));
+        });
+        let len = self.out.len() - before + by_reference;
+        self.push_sent(entry, len, command.may_run_twice());
+    }
+
+    fn push_sent(&mut self, entry: Entry, len: usize, may_resend: bool) {
+        self.out_len += len as u64;
+        self.fresh.push(Sent {
+            end: self.out_len,
+            seq: entry.seq,
+            index: entry.index,
+            len: len as u32,
+            slot: entry.slot,
+            may_write: entry.may_write,
+            may_resend,
+            owed: false,
+        });
+    }
+
+    fn push_wire(&mut self, entry: Entry, wire: &[u8], may_resend: bool) {
+        self.out.extend_from_slice(wire);
+        self.push_sent(entry, wire.len(), may_resend);
+    }
+
+    fn slot_mut(&mut self, index: u32, seq: u64) -> Option<&mut Completion> {
+        self.slots.get_mut(index as usize).filter(|completion| completion.seq == seq)
+    }
+
+    fn stand_in_line(&mut self, place: Option<u64>, waker: &Waker) -> u64 {
+        if let Some(place) = place {
+            if let Some((_, known)) = self.line.iter_mut().find(|(number, _)| *number == place) {
+                known.clone_from(waker);
+                return place;
+            }
+        }
+        let place = self.next_in_line;
+        self.next_in_line += 1;
+        self.line.push_back((place, waker.clone()));
+        place
+    }
+
+    /// Leaves the line; gives the waker of whoever is first then.
+    pub(crate) fn leave_line(&mut self, place: u64) -> Option<Waker> {
+        let was_first = self.line.front().is_some_and(|(first, _)| *first == place);
+        self.line.retain(|(number, _)| *number != place);
+        if was_first { self.line.front().map(|(_, waker)| waker.clone()) } else { None }
+    }
+
+    /// Looks at what became of a command; on `Ready` other than [`Outcome::MayResend`] the ticket is spent.
+    pub(crate) fn poll(&mut self, ticket: &Ticket, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let Some(completion) = self.slot_mut(ticket.index, ticket.seq) else {
+            return Poll::Ready(Outcome::Failed(Failure::Closed));
+        };
+        match &mut completion.state {
+            State::Waiting(waker) => {
+                if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+                    *waker = Some(cx.waker().clone());
+                }
+                Poll::Pending
+            }
+            State::Done(Outcome::MayResend) => Poll::Ready(Outcome::MayResend),
+            // Bytes still counted mean that the reply is owed (a deadline came first): the place stays for it.
+            state @ State::Done(_) if completion.bytes > 0 => match std::mem::replace(state, State::Abandoned) {
+                State::Done(outcome) => Poll::Ready(outcome),
+                State::Waiting(_) | State::Abandoned => Poll::Ready(Outcome::Failed(Failure::Closed)),
+            },
+            State::Done(_) => match self.slots.remove(ticket.index as usize).state {
+                State::Done(outcome) => Poll::Ready(outcome),
+                State::Waiting(_) | State::Abandoned => Poll::Ready(Outcome::Failed(Failure::Closed)),
+            },
+            State::Abandoned => Poll::Ready(Outcome::Failed(Failure::Closed)),
+        }
+    }
+
+    /// The caller is gone. Its place stays until the reply is in; nobody else is disturbed.
+    pub(crate) fn cancel(&mut self, ticket: &Ticket) -> Option<Waker> {
+        let completion = self.slot_mut(ticket.index, ticket.seq)?;
+        match completion.state {
+            State::Waiting(_) => {
+                completion.state = State::Abandoned;
+                None
+            }
+            State::Abandoned => None,
+            State::Done(Outcome::MayResend) => {
+                let (slot, seq) = (completion.slot, completion.seq);
+                self.release_slot(ticket.index);
+                self.order.forget(slot, seq);
+                self.flush(slot);
+                self.io.take()
+            }
+            State::Done(_) => {
+                if completion.bytes > 0 {
+                    completion.state = State::Abandoned;
+                } else {
+                    self.slots.remove(ticket.index as usize);
+                }
+                None
+            }
+        }
+    }
+
+    /// Sends a command again at its old place in its slot's order.
+    pub(crate) fn resend(&mut self, ticket: &Ticket, command: &Command, waker: &Waker) -> Option<Waker> {
+        let closed = self.closed;
+        let completion = self.slot_mut(ticket.index, ticket.seq)?;
+        if closed {
+            completion.state = State::Done(Outcome::Failed(Failure::Lost));
+            waker.wake_by_ref();
+            return None;
+        }
+        completion.state = State::Waiting(Some(waker.clone()));
+        let entry = Entry {
+            index: ticket.index,
+            seq: ticket.seq,
+            slot: completion.slot,
+            may_write: command.may_write(),
+        };
+        let mut wire = BytesMut::new();
+        command.encode(&mut wire);
+        let slot = completion.slot;
+        self.order.resend(ticket.seq, Deferred { entry, wire });
+        self.flush(slot);
+        self.io.take()
+    }
+
+    /// Appends what may go of one slot.
+    fn flush(&mut self, slot: u16) {
+        let mut ready = std::mem::take(&mut self.ready);
+        self.order.take_ready(slot, &mut ready);
+        self.append_deferred(&mut ready);
+        self.ready = ready;
+    }
+
+    fn append_deferred(&mut self, ready: &mut Vec<Deferred>) {
+        for deferred in ready.drain(..) {
+            // A command that waited once is a write or stands behind one; it is not worth sending a third time.
+            self.push_wire(deferred.entry, &deferred.wire, false);
+        }
+    }
+
+    /// Gives the I/O task what is to be written, into an empty batch, and its tokens; false when there is nothing.
+    pub(crate) fn take_batch(&mut self, batch: &mut Batch, mut sent: impl FnMut(Sent)) -> bool {
+        if self.fresh.is_empty() {
+            return false;
+        }
+        std::mem::swap(&mut self.out, &mut batch.bytes);
+        std::mem::swap(&mut self.shared, &mut batch.shared);
+        batch.base = batch.end;
+        batch.end += self.out_len;
+        self.out_len = 0;
+        for mut token in self.fresh.drain(..) {
+            token.end += batch.base;
+            sent(token);
+        }
+        true
+    }
+
+    /// Registers the I/O task to be woken; false when there is something to take already.
+    pub(crate) fn sleep(&mut self, waker: &Waker) -> bool {
+        if !self.fresh.is_empty() {
+            return false;
+        }
+        match &mut self.io {
+            Some(known) if known.will_wake(waker) => {}
+            io => *io = Some(waker.clone()),
+        }
+        true
+    }
+
+    /// Registers the I/O task even when commands wait: there is no connection to write them to.
+    pub(crate) fn sleep_offline(&mut self, waker: &Waker) {
+        self.io = Some(waker.clone());
+    }
+
+    /// Whether any command has a place, so that deadlines must be looked at.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.slots.is_empty()
+    }
+
+    /// Hands out replies; wakers of callers go to `wakers`, to be called without the lock.
+    pub(crate) fn complete(&mut self, replies: &mut Vec<(Sent, Reply)>, wakers: &mut Vec<Waker>) {
+        for (sent, reply) in replies.drain(..) {
+            self.finish(sent.index, sent.seq, Outcome::Reply(reply), wakers);
+            if sent.owed {
+                self.order.settle(sent.slot);
+                self.flush(sent.slot);
+            }
+        }
+        self.offer_room(wakers);
+    }
+
+    fn finish(&mut self, index: u32, seq: u64, outcome: Outcome, wakers: &mut Vec<Waker>) {
+        let Some(completion) = self.slot_mut(index, seq) else { return };
+        let bytes = std::mem::take(&mut completion.bytes) as usize;
+        match std::mem::replace(&mut completion.state, State::Abandoned) {
+            State::Waiting(waker) => {
+                completion.state = State::Done(outcome);
+                wakers.extend(waker);
+            }
+            State::Abandoned => {
+                self.slots.remove(index as usize);
+            }
+            // A deadline was faster than the reply: the caller has been told, and its reply is let go.
+            done @ State::Done(_) => completion.state = done,
+        }
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    fn release_slot(&mut self, index: u32) {
+        let completion = self.slots.remove(index as usize);
+        self.bytes = self.bytes.saturating_sub(completion.bytes as usize);
+    }
+
+    fn offer_room(&self, wakers: &mut Vec<Waker>) {
+        if let Some((_, waker)) = self.line.front() {
+            if self.bytes < self.limits.bytes {
+                wakers.push(waker.clone());
+            }
+        }
+    }
+
+    /// The connection has ended after `written` bytes: tells those whose command had left whole, and puts back the others.
+    ///
+    /// `batch` is the last that was taken, whole, also the part of it that was written.
+    pub(crate) fn lose(
+        &mut self,
+        in_flight: impl Iterator<Item = Sent>,
+        written: u64,
+        batch: &mut Batch,
+        wakers: &mut Vec<Waker>,
+    ) {
+        let mut back = Vec::new();
+        let closed = self.closed;
+        for sent in in_flight {
+            if sent.owed {
+                self.order.settle(sent.slot);
+            }
+            if sent.end > written {
+                // The server cannot have seen its end: not executed.
+                back.push(sent);
+                continue;
+            }
+            let waits =
+                self.slot_mut(sent.index, sent.seq).filter(|slot| matches!(slot.state, State::Waiting(_)));
+            match waits {
+                Some(completion) if sent.may_resend && !closed => {
+                    if let State::Waiting(waker) =
+                        std::mem::replace(&mut completion.state, State::Done(Outcome::MayResend))
+                    {
+                        wakers.extend(waker);
+                    }
+                    self.order.expect_resend(sent.slot, sent.seq);
+                }
+                _ => self.finish(sent.index, sent.seq, Outcome::Failed(Failure::Lost), wakers),
+            }
+        }
+        let back = batch.take_apart(&back);
+        self.put_back(back, wakers);
+        self.flush_all();
+        self.offer_room(wakers);
+    }
+
+    /// Puts commands that never left in front of what came since; those that nobody waits for are let go.
+    fn put_back(&mut self, back: Vec<(Sent, BytesMut)>, wakers: &mut Vec<Waker>) {
+        if back.is_empty() {
+            return;
+        }
+        let mut since = Batch {
+            bytes: std::mem::take(&mut self.out),
+            shared: std::mem::take(&mut self.shared),
+            base: 0,
+            end: self.out_len,
+        };
+        let fresh = std::mem::take(&mut self.fresh);
+        self.out_len = 0;
+        let since = since.take_apart(&fresh);
+        for (sent, wire) in back.into_iter().chain(since) {
+            let waits = self
+                .slot_mut(sent.index, sent.seq)
+                .is_some_and(|slot| matches!(slot.state, State::Waiting(_)));
+            if !waits || self.closed {
+                self.finish(sent.index, sent.seq, Outcome::Failed(Failure::Closed), wakers);
+            } else if self.order.must_wait(sent.slot, sent.may_write) {
+                self.order.wait(Deferred { entry: sent.entry(), wire });
+            } else {
+                self.push_wire(sent.entry(), &wire, sent.may_resend);
+            }
+        }
+    }
+
+    fn flush_all(&mut self) {
+        let mut ready = std::mem::take(&mut self.ready);
+        self.order.take_all_ready(&mut ready);
+        self.append_deferred(&mut ready);
+        self.ready = ready;
+    }
+
+    /// Takes the append buffer apart, and puts each command where it belongs by the rules of the moment.
+    fn sort_queued(&mut self, mut keep: impl FnMut(&Sent) -> bool) {
+        let fresh = std::mem::take(&mut self.fresh);
+        let mut queued = Batch {
+            bytes: std::mem::take(&mut self.out),
+            shared: std::mem::take(&mut self.shared),
+            base: 0,
+            end: self.out_len,
+        };
+        self.out_len = 0;
+        for (sent, wire) in queued.take_apart(&fresh) {
+            if !keep(&sent) {
+                continue;
+            }
+            if self.order.must_wait(sent.slot, sent.may_write) {
+                self.order.wait(Deferred { entry: sent.entry(), wire });
+            } else {
+                self.push_wire(sent.entry(), &wire, sent.may_resend);
+            }
+        }
+    }
+
+    /// The connection is left for another: what it still owes blocks the slots concerned.
+    pub(crate) fn leave<'a>(&mut self, in_flight: impl Iterator<Item = &'a mut Sent>) {
+        for sent in in_flight {
+            if !sent.owed {
+                sent.owed = true;
+                self.order.owe(sent.slot);
+            }
+        }
+    }
+
+    /// Holds writes back, those too that are queued and not yet taken.
+    pub(crate) fn hold(&mut self) {
+        if self.order.is_holding() {
+            return;
+        }
+        self.order.hold();
+        self.sort_queued(|_sent| true);
+    }
+
+    /// Lets held writes go, in order; gives the I/O task's waker.
+    pub(crate) fn release(&mut self) -> Option<Waker> {
+        self.order.release();
+        self.flush_all();
+        self.io.take()
+    }
+
+    /// Tells callers whose deadline is over; with `relaxed`, no deadline is shorter than that.
+    ///
+    /// Deadlines are coarse: a command is stamped by the first tick that sees it.
+    pub(crate) fn expire(&mut self, now: Instant, relaxed: Option<Duration>, wakers: &mut Vec<Waker>) {
+        let epoch = *self.epoch.get_or_insert(now);
+        let clock = u32::try_from(now.saturating_duration_since(epoch).as_millis()).unwrap_or(u32::MAX);
+        let floor = relaxed.map_or(0, |floor| u32::try_from(floor.as_millis()).unwrap_or(u32::MAX));
+        let mut expired = Vec::new();
+        for (index, completion) in &mut self.slots {
+            if !matches!(completion.state, State::Waiting(_)) {
+                continue;
+            }
+            if completion.deadline == 0 {
+                completion.deadline = clock.saturating_add(completion.timeout).max(1);
+            }
+            // A relaxed timeout is a floor: it lengthens a shorter deadline and never shortens a longer one.
+            let extra = floor.saturating_sub(completion.timeout);
+            if completion.deadline.saturating_add(extra) <= clock {
+                expired.push((index as u32, completion.seq));
+            }
+        }
+        if expired.is_empty() {
+            return;
+        }
+        let is_expired = |seq: u64| expired.iter().any(|(_, known)| *known == seq);
+        let mut unsent = Vec::new();
+        self.order.remove_where(|entry| {
+            let gone = is_expired(entry.seq);
+            if gone {
+                unsent.push(entry.seq);
+            }
+            gone
+        });
+        if self.fresh.iter().any(|sent| is_expired(sent.seq)) {
+            let mut dropped = Vec::new();
+            self.sort_queued(|sent| {
+                let gone = is_expired(sent.seq);
+                if gone {
+                    dropped.push(sent.seq);
+                }
+                !gone
+            });
+            unsent.append(&mut dropped);
+        }
+        for (index, seq) in expired {
+            if unsent.contains(&seq) {
+                self.finish(index, seq, Outcome::Failed(Failure::TimedOutUnsent), wakers);
+            } else if let Some(completion) = self.slot_mut(index, seq) {
+                // The reply is still owed: the bytes stay counted and the token keeps its place.
+                let told = State::Done(Outcome::Failed(Failure::TimedOutSent));
+                if let State::Waiting(waker) = std::mem::replace(&mut completion.state, told) {
+                    wakers.extend(waker);
+                }
+            }
+        }
+        self.flush_all();
+        self.offer_room(wakers);
+    }
+
+    /// Nothing new is taken; what is not written yet ends as not executed. Gives whom to wake.
+    pub(crate) fn close(&mut self, wakers: &mut Vec<Waker>) {
+        self.closed = true;
+        let deferred =
+            self.order.drain().into_iter().map(|deferred| (deferred.entry.index, deferred.entry.seq));
+        let unsent: Vec<(u32, u64)> =
+            deferred.chain(self.fresh.drain(..).map(|sent| (sent.index, sent.seq))).collect();
+        self.out.clear();
+        self.shared.clear();
+        self.out_len = 0;
+        for (index, seq) in unsent {
+            self.finish(index, seq, Outcome::Failed(Failure::Closed), wakers);
+        }
+        wakers.extend(self.line.drain(..).map(|(_, waker)| waker));
+        wakers.extend(self.io.take());
+    }
+
+    /// As [`close`](Self::close), and what is in flight ends as unknown; for a lane whose task goes.
+    pub(crate) fn abandon(&mut self, wakers: &mut Vec<Waker>) {
+        self.close(wakers);
+        let left: Vec<(u32, u64)> = self.slots.iter().map(|(index, slot)| (index as u32, slot.seq)).collect();
+        for (index, seq) in left {
+            self.finish(index, seq, Outcome::Failed(Failure::Lost), wakers);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,275 @@
+//! Scripts for the queue: who gets what, and in which order.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use super::*;
+
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+impl std::task::Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+struct Bench {
+    queue: Queue,
+    waker: Waker,
+    batch: Batch,
+    fifo: VecDeque<Sent>,
+    wakers: Vec<Waker>,
+}
+
+impl Bench {
+    fn new(bytes: usize) -> Self {
+        Self {
+            queue: Queue::new(QueueLimits { bytes }),
+            waker: Arc::new(Count::default()).into(),
+            batch: Batch::default(),
+            fifo: VecDeque::new(),
+            wakers: Vec::new(),
+        }
+    }
+
+    fn append(&mut self, command: &Command) -> Ticket {
+        match self.queue.append(command, Duration::from_secs(1), None, &self.waker).0 {
+            Append::Queued(ticket) => ticket,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Takes a batch and gives its text.
+    fn take(&mut self) -> String {
+        self.batch.bytes.clear();
+        self.batch.shared.clear();
+        let fifo = &mut self.fifo;
+        self.queue.take_batch(&mut self.batch, |sent| fifo.push_back(sent));
+        String::from_utf8_lossy(&self.batch.bytes).into_owned()
+    }
+
+    fn reply(&mut self, text: &str) {
+        let sent = self.fifo.pop_front().unwrap();
+        self.queue.complete(&mut vec![(sent, Reply::new(text.to_owned().into()))], &mut self.wakers);
+    }
+
+    fn lose(&mut self, written: u64) {
+        let fifo: Vec<Sent> = self.fifo.drain(..).collect();
+        self.queue.lose(fifo.into_iter(), written, &mut self.batch, &mut self.wakers);
+        self.batch = Batch::default();
+    }
+
+    fn outcome(&mut self, ticket: &Ticket) -> String {
+        let waker = self.waker.clone();
+        match self.queue.poll(ticket, &mut Context::from_waker(&waker)) {
+            Poll::Pending => "pending".into(),
+            Poll::Ready(Outcome::Reply(reply)) => reply.decode::<String>().unwrap(),
+            Poll::Ready(Outcome::Failed(failure)) => format!("{failure:?}"),
+            Poll::Ready(Outcome::MayResend) => "MayResend".into(),
+        }
+    }
+}
+
+fn get(key: &str) -> Command {
+    Command::new("GET").key(key)
+}
+
+fn incr(key: &str) -> Command {
+    Command::new("INCR").key(key)
+}
+
+fn order(wire: &str) -> Vec<&str> {
+    wire.split("\r\n").filter(|part| part.chars().next().is_some_and(char::is_lowercase)).collect()
+}
+
+#[test]
+fn replies_go_to_their_callers_in_order() {
+    let mut bench = Bench::new(1 << 20);
+    let (a, b) = (bench.append(&get("a")), bench.append(&get("b")));
+    assert_eq!(order(&bench.take()), ["a", "b"]);
+    assert_eq!(bench.outcome(&a), "pending");
+    bench.reply("+A\r\n");
+    bench.reply("+B\r\n");
+    assert_eq!((bench.outcome(&a), bench.outcome(&b)), ("A".into(), "B".into()));
+    assert_eq!((bench.queue.bytes(), bench.queue.in_order()), (0, 0));
+}
+
+#[test]
+fn a_caller_that_goes_away_keeps_its_place() {
+    let mut bench = Bench::new(1 << 20);
+    let (a, b) = (bench.append(&get("a")), bench.append(&get("b")));
+    bench.take();
+    bench.queue.cancel(&a);
+    bench.reply("+A\r\n");
+    bench.reply("+B\r\n");
+    assert_eq!(bench.outcome(&b), "B");
+    assert_eq!(bench.queue.in_order(), 0);
+}
+
+#[test]
+fn a_loss_tells_writes_apart_from_reads_and_from_what_never_left() {
+    let mut bench = Bench::new(1 << 20);
+    let read = bench.append(&get("a"));
+    let write = bench.append(&incr("b"));
+    let first = bench.take().len() as u64;
+    let unsent = bench.append(&incr("c"));
+    bench.batch.bytes.clear();
+    let fifo = &mut bench.fifo;
+    bench.queue.take_batch(&mut bench.batch, |sent| fifo.push_back(sent));
+    // One byte short of the third command.
+    let written = bench.batch.end - 1;
+    assert!(written > first);
+    let queued = bench.append(&incr("d"));
+    bench.lose(written);
+    assert_eq!(bench.outcome(&write), "Lost");
+    assert_eq!(bench.outcome(&read), "MayResend");
+    assert_eq!(order(&bench.take()), ["c", "d"]);
+    bench.reply("+C\r\n");
+    bench.reply("+D\r\n");
+    assert_eq!((bench.outcome(&unsent), bench.outcome(&queued)), ("C".into(), "D".into()));
+}
+
+#[test]
+fn what_is_sent_again_goes_before_what_came_later_on_its_slot() {
+    let mut bench = Bench::new(1 << 20);
+    let (first, second) = (bench.append(&get("a")), bench.append(&get("a")));
+    let written = bench.take().len() as u64;
+    bench.lose(written);
+    let later = bench.append(&incr("a"));
+    let other = bench.append(&incr("b"));
+    assert_eq!(order(&bench.take()), ["b"]);
+    let waker = bench.waker.clone();
+    bench.queue.resend(&second, &get("a"), &waker);
+    assert_eq!(order(&bench.take()), [""; 0]);
+    bench.queue.resend(&first, &get("a"), &waker);
+    let wire = bench.take();
+    assert_eq!(order(&wire), ["a", "a", "a"]);
+    assert!(wire.ends_with("INCR\r\n$1\r\na\r\n"));
+    bench.fifo.make_contiguous();
+    for text in ["+b\r\n", "+1\r\n", "+2\r\n", "+3\r\n"] {
+        bench.reply(text);
+    }
+    for (ticket, text) in [(&other, "b"), (&first, "1"), (&second, "2"), (&later, "3")] {
+        assert_eq!(bench.outcome(ticket), text);
+    }
+}
+
+#[test]
+fn a_caller_that_does_not_send_again_lets_the_others_go() {
+    let mut bench = Bench::new(1 << 20);
+    let first = bench.append(&get("a"));
+    let written = bench.take().len() as u64;
+    bench.lose(written);
+    let later = bench.append(&incr("a"));
+    assert_eq!(bench.take(), "");
+    bench.queue.cancel(&first);
+    assert_eq!(order(&bench.take()), ["a"]);
+    bench.reply("+1\r\n");
+    assert_eq!(bench.outcome(&later), "1");
+}
+
+#[test]
+fn after_a_switch_only_slots_that_are_owed_wait() {
+    let mut bench = Bench::new(1 << 20);
+    let a = bench.append(&incr("a"));
+    bench.take();
+    bench.queue.leave(bench.fifo.iter_mut());
+    let again = bench.append(&incr("a"));
+    let b = bench.append(&incr("b"));
+    let mut old = std::mem::take(&mut bench.fifo);
+    assert_eq!(order(&bench.take()), ["b"]);
+    let sent = old.pop_front().unwrap();
+    bench.queue.complete(&mut vec![(sent, Reply::new("+1\r\n".into()))], &mut bench.wakers);
+    assert_eq!(order(&bench.take()), ["a"]);
+    bench.reply("+b\r\n");
+    bench.reply("+2\r\n");
+    for (ticket, text) in [(&a, "1"), (&again, "2"), (&b, "b")] {
+        assert_eq!(bench.outcome(ticket), text);
+    }
+}
+
+#[test]
+fn a_hold_keeps_writes_and_the_reads_behind_them() {
+    let mut bench = Bench::new(1 << 20);
+    let queued = bench.append(&incr("a"));
+    bench.queue.hold();
+    let behind = bench.append(&get("a"));
+    let free = bench.append(&get("b"));
+    let held = bench.append(&incr("b"));
+    let publish = bench.append(&Command::new("PUBLISH").arg("ch").arg("x"));
+    assert_eq!(order(&bench.take()), ["b"]);
+    bench.reply("+free\r\n");
+    assert_eq!(bench.outcome(&free), "free");
+    bench.queue.release();
+    assert_eq!(order(&bench.take()), ["a", "a", "b", "ch", "x"]);
+    for text in ["+1\r\n", "+2\r\n", "+3\r\n", "+4\r\n"] {
+        bench.reply(text);
+    }
+    for (ticket, text) in [(&queued, "1"), (&behind, "2"), (&held, "3"), (&publish, "4")] {
+        assert_eq!(bench.outcome(ticket), text);
+    }
+}
+
+#[test]
+fn deadlines_tell_whether_the_command_left() {
+    let mut bench = Bench::new(1 << 20);
+    #[expect(clippy::disallowed_methods, reason = "origin of virtual time")]
+    let origin = Instant::now();
+    let at = |ms: u64| origin + Duration::from_millis(ms);
+    let sent = bench.append(&incr("a"));
+    bench.take();
+    let queued = bench.append(&incr("b"));
+    bench.queue.hold();
+    let held = bench.append(&incr("c"));
+    bench.queue.expire(at(10), None, &mut bench.wakers);
+    bench.queue.expire(at(1000), None, &mut bench.wakers);
+    assert_eq!(bench.outcome(&sent), "pending");
+    bench.queue.expire(at(1011), Some(Duration::from_secs(10)), &mut bench.wakers);
+    assert_eq!(bench.outcome(&sent), "pending");
+    bench.queue.expire(at(1011), None, &mut bench.wakers);
+    assert_eq!(bench.outcome(&sent), "TimedOutSent");
+    assert_eq!(bench.outcome(&queued), "TimedOutUnsent");
+    assert_eq!(bench.outcome(&held), "TimedOutUnsent");
+    bench.queue.release();
+    assert_eq!(bench.take(), "");
+    bench.reply("+late\r\n");
+    assert_eq!((bench.queue.bytes(), bench.queue.in_order()), (0, 0));
+}
+
+#[test]
+fn a_full_queue_serves_its_line_in_order() {
+    let mut bench = Bench::new(40);
+    let a = bench.append(&get("a"));
+    let waker = bench.waker.clone();
+    let second = Duration::from_secs(1);
+    let Append::Full(one) = bench.queue.append(&get("long-enough-to-fill"), second, None, &waker).0 else {
+        panic!()
+    };
+    let Append::Full(two) = bench.queue.append(&get("b"), second, None, &waker).0 else { panic!() };
+    bench.take();
+    bench.reply("+A\r\n");
+    assert_eq!(bench.outcome(&a), "A");
+    assert!(
+        matches!(bench.queue.append(&get("b"), second, Some(two), &waker).0, Append::Full(place) if place == two)
+    );
+    assert!(matches!(bench.queue.append(&get("long"), second, Some(one), &waker).0, Append::Queued(_)));
+    bench.queue.leave_line(two);
+    assert!(bench.queue.line.is_empty());
+}
+
+#[test]
+fn closing_tells_everybody_the_truth() {
+    let mut bench = Bench::new(1 << 20);
+    let sent = bench.append(&incr("a"));
+    bench.take();
+    let queued = bench.append(&incr("b"));
+    bench.queue.close(&mut bench.wakers);
+    assert_eq!(bench.outcome(&queued), "Closed");
+    assert_eq!(bench.outcome(&sent), "pending");
+    bench.queue.abandon(&mut bench.wakers);
+    assert_eq!(bench.outcome(&sent), "Lost");
+    assert!(matches!(bench.queue.append(&get("x"), Duration::ZERO, None, &bench.waker).0, Append::Closed));
+}
