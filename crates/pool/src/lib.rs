@@ -1,5 +1,6 @@
 //! Connections of Evenkeel: multiplexed lanes, exclusive leases, subscription links, and the endpoint tables over them.
 
+pub mod machine;
 mod queue;
 
 #[cfg(doctest)]

@@ -341,10 +341,12 @@ impl Queue {
             }
             State::Done(Outcome::MayResend) => Poll::Ready(Outcome::MayResend),
             // Bytes still counted mean that the reply is owed (a deadline came first): the place stays for it.
-            state @ State::Done(_) if completion.bytes > 0 => match std::mem::replace(state, State::Abandoned) {
-                State::Done(outcome) => Poll::Ready(outcome),
-                State::Waiting(_) | State::Abandoned => Poll::Ready(Outcome::Failed(Failure::Closed)),
-            },
+            state @ State::Done(_) if completion.bytes > 0 => {
+                match std::mem::replace(state, State::Abandoned) {
+                    State::Done(outcome) => Poll::Ready(outcome),
+                    State::Waiting(_) | State::Abandoned => Poll::Ready(Outcome::Failed(Failure::Closed)),
+                }
+            }
             State::Done(_) => match self.slots.remove(ticket.index as usize).state {
                 State::Done(outcome) => Poll::Ready(outcome),
                 State::Waiting(_) | State::Abandoned => Poll::Ready(Outcome::Failed(Failure::Closed)),

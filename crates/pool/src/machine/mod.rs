@@ -1,0 +1,7 @@
+//! What connections decide: pure structs that take the time and what was observed.
+
+mod backoff;
+mod lane;
+
+pub use backoff::{Backoff, Growth, Seed};
+pub use lane::{Action, DialId, Input, LaneMachine, LaneState, MoveId, MoveRequest, Report};
