@@ -1,7 +1,16 @@
 //! Connections of Evenkeel: multiplexed lanes, exclusive leases, subscription links, and the endpoint tables over them.
 
+#[cfg(feature = "tokio")]
+pub mod driver;
 pub mod machine;
 mod queue;
+
+#[cfg(feature = "tokio")]
+pub use driver::{
+    dial::{ConnInfo, DialConfig, DialError, Phase},
+    lane::{Lane, LaneCall, LaneConfig, LaneId, LaneObserver, Readiness},
+};
+pub use queue::{Failure, Outcome};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

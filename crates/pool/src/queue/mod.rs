@@ -6,5 +6,5 @@
 mod order;
 mod queue_state;
 
-pub use queue_state::{Append, Failure, Outcome, Ticket};
-pub(crate) use queue_state::{Batch, Queue, QueueLimits, Sent};
+pub(crate) use queue_state::{Append, Batch, Queue, QueueLimits, Sent, Ticket};
+pub use queue_state::{Failure, Outcome};

@@ -24,7 +24,7 @@ pub(crate) struct QueueLimits {
 
 /// A place in a lane's order; given back with [`Queue::poll`] or [`Queue::cancel`].
 #[derive(Debug, PartialEq, Eq)]
-pub struct Ticket {
+pub(crate) struct Ticket {
     index: u32,
     seq: u64,
 }
@@ -58,7 +58,7 @@ pub enum Outcome {
 
 /// What [`Queue::append`] did.
 #[derive(Debug)]
-pub enum Append {
+pub(crate) enum Append {
     /// The command has its place.
     Queued(Ticket),
     /// No room; the waker is called when it is worth another try with this place in the line.
@@ -453,6 +453,22 @@ impl Queue {
     /// Registers the I/O task even when commands wait: there is no connection to write them to.
     pub(crate) fn sleep_offline(&mut self, waker: &Waker) {
         self.io = Some(waker.clone());
+    }
+
+    /// Takes the I/O task's waker, to wake it for something else than bytes.
+    pub(crate) fn take_io(&mut self) -> Option<Waker> {
+        self.io.take()
+    }
+
+    /// Whether a reply is owed or a command is queued, whoever waits for it.
+    pub(crate) fn has_owed(&self) -> bool {
+        self.bytes > 0
+    }
+
+    /// Nothing new is taken; what has a place already is still written and answered.
+    pub(crate) fn finish_only(&mut self, wakers: &mut Vec<Waker>) {
+        self.closed = true;
+        wakers.extend(self.line.drain(..).map(|(_, waker)| waker));
     }
 
     /// Whether any command has a place, so that deadlines must be looked at.

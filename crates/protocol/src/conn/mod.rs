@@ -81,6 +81,11 @@ impl<T> Connection<T> {
         &self.waiting
     }
 
+    /// Replies that are owed, oldest first, to be marked.
+    pub fn waiting_mut(&mut self) -> &mut VecDeque<T> {
+        &mut self.waiting
+    }
+
     /// Takes every token that was not answered, oldest first; for a connection that has ended.
     pub fn take_waiting(&mut self) -> VecDeque<T> {
         std::mem::take(&mut self.waiting)

@@ -1,0 +1,434 @@
+//! Dialling: names, sockets, TLS and the handshake, each within its time.
+
+use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+use evenkeel_protocol::{
+    Endpoint, Limits, Reply,
+    conn::{
+        Connection, Established, Handshake, HandshakeConfig, HandshakeError, Incoming, Progress, Step,
+        Violation,
+    },
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+/// A byte stream to a server.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
+
+/// Turns a byte stream into an encrypted one; behind it the peer's certificate has been verified.
+pub trait Secure: Send + Sync + fmt::Debug {
+    /// Shakes hands as a TLS client; `endpoint` is whose name the certificate must have.
+    fn secure(
+        &self,
+        stream: Box<dyn Stream>,
+        endpoint: &Endpoint,
+    ) -> std::pin::Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send>>;
+}
+
+/// How connections are made. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct DialConfig {
+    handshake: Arc<HandshakeConfig>,
+    connect_timeout: Duration,
+    handshake_timeout: Duration,
+    limits: Limits,
+    secure: Option<Arc<dyn Secure>>,
+}
+
+impl Default for DialConfig {
+    fn default() -> Self {
+        Self {
+            handshake: Arc::new(HandshakeConfig::default()),
+            connect_timeout: Duration::from_secs(2),
+            handshake_timeout: Duration::from_secs(2),
+            limits: Limits::default(),
+            secure: None,
+        }
+    }
+}
+
+impl DialConfig {
+    /// What each connection is told first. Default: HELLO alone.
+    #[must_use]
+    pub fn handshake(mut self, handshake: HandshakeConfig) -> Self {
+        self.handshake = Arc::new(handshake);
+        self
+    }
+
+    /// Until the socket is connected, TLS included. Default: 2 s.
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Until the handshake has answered; a stopped server accepts and never answers. Default: 2 s.
+    #[must_use]
+    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.handshake_timeout = timeout;
+        self
+    }
+
+    /// What replies may ask of memory.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Encrypts every connection. Default: none is.
+    #[must_use]
+    pub fn secure(mut self, secure: Option<Arc<dyn Secure>>) -> Self {
+        self.secure = secure;
+        self
+    }
+
+    /// What each connection is told first.
+    pub fn handshake_config(&self) -> &HandshakeConfig {
+        &self.handshake
+    }
+}
+
+/// What went on when a dial failed.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The socket was being connected.
+    Connect,
+    /// The server was being greeted; the step that did not answer.
+    Handshake(Option<Step>),
+    /// The name was being resolved.
+    Resolve,
+    /// TLS was being negotiated.
+    Tls,
+}
+
+/// Why there is no connection. The reason is shared, so that all who wait can be told.
+#[non_exhaustive]
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum DialError {
+    /// The peer closed during the handshake.
+    #[error("{endpoint} closed the connection during the handshake")]
+    Closed {
+        /// Where.
+        endpoint: Endpoint,
+    },
+    /// The handshake failed.
+    #[error("the handshake with {endpoint} failed")]
+    Handshake {
+        /// Where.
+        endpoint: Endpoint,
+        /// The step and why.
+        #[source]
+        cause: HandshakeError,
+    },
+    /// The network said no: refused, unreachable, reset, or the name does not resolve.
+    #[error("cannot reach {endpoint}")]
+    Io {
+        /// Where.
+        endpoint: Endpoint,
+        /// When.
+        phase: Phase,
+        /// What the system said.
+        #[source]
+        cause: Arc<io::Error>,
+    },
+    /// What answers does not speak RESP.
+    #[error("what listens at {endpoint} is not a Redis server")]
+    NotRedis {
+        /// Where.
+        endpoint: Endpoint,
+        /// What was wrong.
+        #[source]
+        cause: Violation,
+    },
+    /// Nothing came in time.
+    #[error("{endpoint} did not answer in time")]
+    TimedOut {
+        /// Where.
+        endpoint: Endpoint,
+        /// What was waited for.
+        phase: Phase,
+    },
+}
+
+impl DialError {
+    /// True when nobody listens there.
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Self::Io { phase: Phase::Connect, cause, .. } if cause.kind() == io::ErrorKind::ConnectionRefused)
+    }
+
+    /// Where it was tried.
+    pub fn endpoint(&self) -> &Endpoint {
+        match self {
+            Self::Closed { endpoint }
+            | Self::Handshake { endpoint, .. }
+            | Self::Io { endpoint, .. }
+            | Self::NotRedis { endpoint, .. }
+            | Self::TimedOut { endpoint, .. } => endpoint,
+        }
+    }
+}
+
+/// What is known of a connection.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConnInfo {
+    /// Where it was dialled.
+    pub endpoint: Endpoint,
+    /// The address behind the name; `None` for a Unix socket.
+    pub peer: Option<SocketAddr>,
+    /// What the handshake told.
+    pub established: Established,
+}
+
+/// A connection that may be used.
+pub struct Dialed {
+    pub(crate) stream: Box<dyn Stream>,
+    /// Bytes read behind the handshake's last reply.
+    pub(crate) read: BytesMut,
+    /// Pushes that came during the handshake.
+    pub(crate) pushes: Vec<Reply>,
+    /// Who it is.
+    pub info: ConnInfo,
+}
+
+impl fmt::Debug for Dialed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dialed").field("info", &self.info).finish_non_exhaustive()
+    }
+}
+
+/// Connects to `endpoint` and shakes hands.
+///
+/// # Errors
+/// What failed, in which phase, and where.
+///
+/// # Cancel safety
+/// Dropping the future closes the socket; nothing else remembers it.
+pub async fn dial(endpoint: &Endpoint, config: &DialConfig) -> Result<Dialed, DialError> {
+    let timed_out = |phase| DialError::TimedOut { endpoint: endpoint.clone(), phase };
+    let (stream, peer) = timeout(config.connect_timeout, connect(endpoint, config))
+        .await
+        .map_err(|_elapsed| timed_out(Phase::Connect))??;
+    let mut greeting = Greeting::new(stream, config);
+    match timeout(config.handshake_timeout, greeting.run(endpoint)).await {
+        Ok(Ok(established)) => Ok(Dialed {
+            stream: greeting.stream,
+            read: greeting.read,
+            pushes: greeting.pushes,
+            info: ConnInfo { endpoint: endpoint.clone(), peer, established },
+        }),
+        Ok(Err(error)) => Err(error),
+        Err(_elapsed) => Err(timed_out(Phase::Handshake(greeting.handshake.waiting_for()))),
+    }
+}
+
+async fn connect(
+    endpoint: &Endpoint,
+    config: &DialConfig,
+) -> Result<(Box<dyn Stream>, Option<SocketAddr>), DialError> {
+    let failed =
+        |phase| move |cause| DialError::Io { endpoint: endpoint.clone(), phase, cause: Arc::new(cause) };
+    let (stream, peer): (Box<dyn Stream>, _) = if endpoint.is_unix() {
+        #[cfg(unix)]
+        {
+            let stream =
+                tokio::net::UnixStream::connect(endpoint.host()).await.map_err(failed(Phase::Connect))?;
+            (Box::new(stream), None)
+        }
+        #[cfg(not(unix))]
+        {
+            let unsupported = io::Error::from(io::ErrorKind::Unsupported);
+            return Err(failed(Phase::Connect)(unsupported));
+        }
+    } else {
+        // The name is asked again at each dial: its address may be what has changed.
+        let addresses: Vec<SocketAddr> = tokio::net::lookup_host((endpoint.host(), endpoint.port()))
+            .await
+            .map_err(failed(Phase::Resolve))?
+            .collect();
+        let stream = happy_eyeballs(interleave(addresses)).await.map_err(failed(Phase::Connect))?;
+        let peer = stream.peer_addr().ok();
+        set_options(&stream).map_err(failed(Phase::Connect))?;
+        (Box::new(stream), peer)
+    };
+    match &config.secure {
+        None => Ok((stream, peer)),
+        Some(secure) => {
+            let stream = secure.secure(stream, endpoint).await.map_err(failed(Phase::Tls))?;
+            Ok((stream, peer))
+        }
+    }
+}
+
+/// Alternates the address families, as RFC 8305 section 4 asks, the first family of the resolver first.
+fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let first_is_v4 = addresses.first().is_some_and(SocketAddr::is_ipv4);
+    let (first, second): (Vec<_>, Vec<_>) =
+        addresses.into_iter().partition(|address| address.is_ipv4() == first_is_v4);
+    let mut second = second.into_iter();
+    let mut mixed = Vec::new();
+    for address in first {
+        mixed.push(address);
+        mixed.extend(second.next());
+    }
+    mixed.extend(second);
+    mixed
+}
+
+/// Between attempts to different addresses of one name (RFC 8305, "Connection Attempt Delay").
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+/// Tries the addresses in turn, each getting a head start over the next; the first that connects wins.
+async fn happy_eyeballs(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    let mut rest = addresses.into_iter();
+    let mut attempts: Vec<std::pin::Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>> = Vec::new();
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let mut add = |attempts: &mut Vec<_>| match rest.next() {
+        Some(address) => {
+            attempts.push(Box::pin(TcpStream::connect(address)) as _);
+            true
+        }
+        None => false,
+    };
+    add(&mut attempts);
+    while !attempts.is_empty() {
+        let race = std::future::poll_fn(|cx| {
+            let mut index = 0;
+            while let Some(attempt) = attempts.get_mut(index) {
+                match attempt.as_mut().poll(cx) {
+                    std::task::Poll::Ready(Ok(stream)) => return std::task::Poll::Ready(Ok(stream)),
+                    std::task::Poll::Ready(Err(error)) => {
+                        drop(attempts.swap_remove(index));
+                        return std::task::Poll::Ready(Err(error));
+                    }
+                    std::task::Poll::Pending => index += 1,
+                }
+            }
+            std::task::Poll::Pending
+        });
+        match timeout(ATTEMPT_DELAY, race).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => {
+                last = error;
+                add(&mut attempts);
+            }
+            Err(_elapsed) => {
+                if !add(&mut attempts) {
+                    // Nothing left to start: wait for those under way, as long as the caller does.
+                    let race = std::future::poll_fn(|cx| {
+                        let mut index = 0;
+                        while let Some(attempt) = attempts.get_mut(index) {
+                            match attempt.as_mut().poll(cx) {
+                                std::task::Poll::Ready(result) => {
+                                    drop(attempts.swap_remove(index));
+                                    return std::task::Poll::Ready(result);
+                                }
+                                std::task::Poll::Pending => index += 1,
+                            }
+                        }
+                        std::task::Poll::Pending
+                    });
+                    match race.await {
+                        Ok(stream) => return Ok(stream),
+                        Err(error) => last = error,
+                    }
+                }
+            }
+        }
+    }
+    Err(last)
+}
+
+/// Probes of an idle connection start after 30 s, 5 s apart, three of them.
+const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration::from_secs(5), 3);
+
+/// Written bytes that the peer's kernel does not acknowledge for so long end the connection.
+#[cfg(target_os = "linux")]
+const USER_TIMEOUT: Duration = Duration::from_secs(10);
+
+fn set_options(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = socket2::SockRef::from(stream);
+    let (idle, interval, retries) = KEEPALIVE;
+    let keepalive = socket2::TcpKeepalive::new().with_time(idle).with_interval(interval);
+    #[cfg(not(windows))]
+    let keepalive = keepalive.with_retries(retries);
+    socket.set_tcp_keepalive(&keepalive)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    Ok(())
+}
+
+/// The handshake on a stream.
+struct Greeting {
+    stream: Box<dyn Stream>,
+    read: BytesMut,
+    pushes: Vec<Reply>,
+    handshake: Handshake,
+    conn: Connection<()>,
+    out: BytesMut,
+}
+
+impl Greeting {
+    fn new(stream: Box<dyn Stream>, config: &DialConfig) -> Self {
+        let (handshake, out) = Handshake::start(config.handshake_config().clone());
+        let mut conn = Connection::new(config.limits);
+        for _ in 0..handshake.owed() {
+            conn.sent(());
+        }
+        Self { stream, read: BytesMut::new(), pushes: Vec::new(), handshake, conn, out }
+    }
+
+    async fn run(&mut self, endpoint: &Endpoint) -> Result<Established, DialError> {
+        let io = |cause| DialError::Io {
+            endpoint: endpoint.clone(),
+            phase: Phase::Handshake(None),
+            cause: Arc::new(cause),
+        };
+        loop {
+            self.stream.write_all(&self.out).await.map_err(io)?;
+            self.out.clear();
+            while self.out.is_empty() {
+                let next = self
+                    .conn
+                    .next(&mut self.read)
+                    .map_err(|cause| DialError::NotRedis { endpoint: endpoint.clone(), cause })?;
+                match next {
+                    Some(Incoming::Reply((), reply)) => match self.handshake.handle_reply(&reply) {
+                        Ok(Progress::Done(established)) => return Ok(established),
+                        Ok(Progress::Write(out)) => {
+                            for _ in 0..self.handshake.owed() {
+                                self.conn.sent(());
+                            }
+                            self.out = out;
+                        }
+                        Ok(_) => {}
+                        Err(cause) => {
+                            return Err(DialError::Handshake { endpoint: endpoint.clone(), cause });
+                        }
+                    },
+                    Some(Incoming::Push(push)) => self.pushes.push(push),
+                    Some(_) => {}
+                    None => {
+                        if self.stream.read_buf(&mut self.read).await.map_err(io)? == 0 {
+                            return Err(match self.handshake.failure_so_far() {
+                                Some(cause) => {
+                                    DialError::Handshake { endpoint: endpoint.clone(), cause: cause.clone() }
+                                }
+                                None => DialError::Closed { endpoint: endpoint.clone() },
+                            });
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

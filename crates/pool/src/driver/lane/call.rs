@@ -1,0 +1,119 @@
+//! `LaneCall`: one command on its way through a lane.
+
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use evenkeel_protocol::Command;
+
+use super::{Handle, Shared};
+use crate::queue::{Append, Failure, Outcome, Ticket};
+
+enum State {
+    /// Not polled yet.
+    Fresh,
+    /// Waits for room at this place in the line.
+    InLine(u64),
+    /// Has its place in the order.
+    Placed(Ticket),
+    /// May go again: the connection ended before the reply.
+    Resendable(Ticket),
+    Spent,
+}
+
+/// A command's way through a lane. Dropping it disturbs nobody else.
+pub struct LaneCall {
+    shared: Arc<Shared>,
+    /// Keeps the lane alive while a call is under way.
+    _handle: Arc<Handle>,
+    timeout: Duration,
+    state: State,
+}
+
+impl fmt::Debug for LaneCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LaneCall").field("lane", &self.shared.id).finish_non_exhaustive()
+    }
+}
+
+impl LaneCall {
+    pub(super) fn new(shared: Arc<Shared>, handle: Arc<Handle>, timeout: Duration) -> Self {
+        Self { shared, _handle: handle, timeout, state: State::Fresh }
+    }
+
+    /// Takes a place at the first poll, then waits for the outcome. The same command must be given each time.
+    ///
+    /// After [`Outcome::MayResend`] the next poll sends the command again, at its old place.
+    pub fn poll(&mut self, command: &Command, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let place = match &self.state {
+            State::Placed(ticket) => {
+                let outcome = self.shared.queue.lock().poll(ticket, cx);
+                return match outcome {
+                    Poll::Pending => Poll::Pending,
+                    Poll::Ready(Outcome::MayResend) => {
+                        if let State::Placed(ticket) = std::mem::replace(&mut self.state, State::Spent) {
+                            self.state = State::Resendable(ticket);
+                        }
+                        Poll::Ready(Outcome::MayResend)
+                    }
+                    Poll::Ready(outcome) => {
+                        self.state = State::Spent;
+                        Poll::Ready(outcome)
+                    }
+                };
+            }
+            State::Resendable(_) => {
+                if let State::Resendable(ticket) = std::mem::replace(&mut self.state, State::Spent) {
+                    let io = self.shared.queue.lock().resend(&ticket, command, cx.waker());
+                    self.state = State::Placed(ticket);
+                    if let Some(io) = io {
+                        io.wake();
+                    }
+                }
+                return Poll::Pending;
+            }
+            State::Spent => return Poll::Ready(Outcome::Failed(Failure::Closed)),
+            State::Fresh => None,
+            State::InLine(place) => Some(*place),
+        };
+        let (append, io) = self.shared.queue.lock().append(command, self.timeout, place, cx.waker());
+        if let Some(io) = io {
+            io.wake();
+        }
+        match append {
+            Append::Queued(ticket) => {
+                self.state = State::Placed(ticket);
+                Poll::Pending
+            }
+            Append::Full(place) => {
+                self.state = State::InLine(place);
+                Poll::Pending
+            }
+            Append::Closed => {
+                self.state = State::Spent;
+                Poll::Ready(Outcome::Failed(Failure::Closed))
+            }
+        }
+    }
+
+    /// Whether the command still waits for room, so that it is certain that nobody has run it.
+    pub fn waits_for_room(&self) -> bool {
+        matches!(self.state, State::Fresh | State::InLine(_))
+    }
+}
+
+impl Drop for LaneCall {
+    fn drop(&mut self) {
+        let waker = match &self.state {
+            State::Fresh | State::Spent => None,
+            State::InLine(place) => self.shared.queue.lock().leave_line(*place),
+            State::Placed(ticket) | State::Resendable(ticket) => self.shared.queue.lock().cancel(ticket),
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}

@@ -1,0 +1,442 @@
+//! The I/O task of a lane: one hand-written future that writes, reads, dials and keeps time.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use evenkeel_protocol::{Endpoint, Machine, Reply};
+use tokio::{sync::mpsc, time::Sleep};
+
+use super::{LaneConfig, LaneObserver, Order, Readiness, Shared};
+use crate::{
+    driver::{
+        clock,
+        dial::{DialError, Dialed, dial},
+        wire::{Ended, Wire},
+    },
+    machine::{Action, DialId, Input, LaneMachine, Report, Seed},
+    queue::Sent,
+};
+
+/// Deadlines and silence are looked at this often, and only while somebody waits.
+const TICK: Duration = Duration::from_millis(50);
+
+type Dialing = Pin<Box<dyn Future<Output = Result<Dialed, DialError>> + Send>>;
+
+pub(crate) struct LaneTask {
+    shared: Arc<Shared>,
+    config: LaneConfig,
+    observer: Arc<dyn LaneObserver>,
+    orders: mpsc::Receiver<Order>,
+    machine: LaneMachine,
+    dials: Vec<(DialId, Dialing)>,
+    /// Connections that the machine has not taken yet.
+    dialed: Vec<(DialId, Dialed)>,
+    active: Option<Wire>,
+    /// Connections that were left and still owe replies, with when they are closed.
+    draining: Vec<(Wire, Instant)>,
+    /// When the lane ends, if it is closing.
+    closing: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
+    /// When the timer fires; `None` when it is not set.
+    timer_at: Option<Instant>,
+    silent_since: Option<Instant>,
+    /// A wake came with something to write: other callers had their turn to append.
+    yielded: bool,
+    replies: Vec<(Sent, Reply)>,
+    pushes: Vec<Reply>,
+    wakers: Vec<Waker>,
+    done: bool,
+}
+
+impl LaneTask {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        endpoint: Endpoint,
+        config: LaneConfig,
+        observer: Arc<dyn LaneObserver>,
+        orders: mpsc::Receiver<Order>,
+        seed: Seed,
+    ) -> Self {
+        let machine = LaneMachine::new(endpoint, config.backoff, seed);
+        Self {
+            shared,
+            config,
+            observer,
+            orders,
+            machine,
+            dials: Vec::new(),
+            dialed: Vec::new(),
+            active: None,
+            draining: Vec::new(),
+            closing: None,
+            timer: Box::pin(tokio::time::sleep(Duration::from_secs(3600))),
+            timer_at: None,
+            silent_since: None,
+            yielded: false,
+            replies: Vec::new(),
+            pushes: Vec::new(),
+            wakers: Vec::new(),
+            done: false,
+        }
+    }
+
+    fn input(&mut self, input: Input) {
+        self.machine.handle_input(clock::now(), input);
+        self.act();
+    }
+
+    /// Does what the machine says.
+    fn act(&mut self) {
+        while let Some(action) = self.machine.poll_action() {
+            match action {
+                Action::Dial { dial: id, endpoint } => {
+                    let config = self.config.dial.clone();
+                    self.dials.push((id, Box::pin(async move { dial(&endpoint, &config).await })));
+                }
+                Action::Discard(id) => {
+                    self.dials.retain(|(known, _)| *known != id);
+                    self.dialed.retain(|(known, _)| *known != id);
+                }
+                Action::Adopt { dial: id, drain_until } => self.adopt(id, drain_until),
+                Action::Condemn => {
+                    if let Some(wire) = self.active.take() {
+                        self.bury(wire, false);
+                        self.machine.handle_input(clock::now(), Input::Lost);
+                    }
+                }
+                Action::Report(report) => self.report(report),
+            }
+        }
+    }
+
+    fn report(&self, report: Report) {
+        match &report {
+            Report::Connected { .. } => {
+                self.shared.last_error.store(None);
+                self.shared.suspect.store(false, Ordering::Relaxed);
+                self.shared.ready.send_replace(Readiness::Ready);
+            }
+            Report::Reconnecting { .. } => {
+                self.shared.info.store(None);
+                self.shared.ready.send_replace(Readiness::Connecting);
+            }
+            Report::Suspect(_) => self.shared.suspect.store(true, Ordering::Relaxed),
+            Report::Moved(_) | Report::MoveFailed(_) => {}
+        }
+        self.observer.report(self.shared.id, report);
+    }
+
+    fn adopt(&mut self, id: DialId, drain_until: Instant) {
+        let Some(index) = self.dialed.iter().position(|(known, _)| *known == id) else { return };
+        let (_, dialed) = self.dialed.swap_remove(index);
+        let (wire, pushes) = Wire::new(dialed, self.config.limits);
+        if let Some(mut old) = self.active.take() {
+            // The switch: what the old connection owes makes its slots wait, and nothing else does.
+            self.shared.queue.lock().leave(old.waiting_mut());
+            self.draining.push((old, drain_until));
+        }
+        self.shared.info.store(Some(Arc::clone(&wire.info)));
+        for push in pushes {
+            self.observer.push(self.shared.id, &wire.info, push, true);
+        }
+        self.active = Some(wire);
+        self.silent_since = None;
+        self.yielded = true;
+    }
+
+    /// A connection has ended: tells who waited on it, keeps what never left.
+    fn bury(&mut self, wire: Wire, by_peer: bool) {
+        let info = Arc::clone(&wire.info);
+        let (in_flight, written, mut batch) = wire.into_remains();
+        self.shared.queue.lock().lose(in_flight.into_iter(), written, &mut batch, &mut self.wakers);
+        self.wake();
+        self.observer.closed(self.shared.id, &info, by_peer);
+    }
+
+    fn wake(&mut self) {
+        for waker in self.wakers.drain(..) {
+            waker.wake();
+        }
+    }
+
+    fn lost(&mut self, wire: Wire, ended: &Ended) {
+        let by_peer = matches!(ended, Ended::Closed)
+            || matches!(ended, Ended::Io(error) if error.kind() == io::ErrorKind::ConnectionReset);
+        self.bury(wire, by_peer);
+        if self.config.reconnect {
+            self.input(Input::Lost);
+        } else {
+            self.end();
+        }
+    }
+
+    fn end(&mut self) {
+        self.done = true;
+        self.input(Input::Close);
+        self.dials.clear();
+        self.dialed.clear();
+        if let Some(wire) = self.active.take() {
+            self.bury(wire, false);
+        }
+        for (wire, _) in std::mem::take(&mut self.draining) {
+            self.bury(wire, false);
+        }
+        self.shared.queue.lock().abandon(&mut self.wakers);
+        self.wake();
+        self.shared.info.store(None);
+        self.shared.ready.send_replace(Readiness::Closed);
+    }
+
+    fn poll_orders(&mut self, cx: &mut Context<'_>) {
+        while let Poll::Ready(Some(order)) = self.orders.poll_recv(cx) {
+            match order {
+                Order::Move(request) => self.input(Input::Move(request)),
+                Order::Close(deadline) => {
+                    let mut wakers = Vec::new();
+                    let offline = self.active.is_none();
+                    // With a connection, what was accepted is still written; without one it never will be.
+                    if offline {
+                        self.shared.queue.lock().close(&mut wakers);
+                    } else {
+                        self.shared.queue.lock().finish_only(&mut wakers);
+                    }
+                    for waker in wakers {
+                        waker.wake();
+                    }
+                    self.closing = Some(deadline);
+                }
+            }
+        }
+    }
+
+    fn poll_dials(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut progress = false;
+        let mut index = 0;
+        while let Some((id, dialing)) = self.dials.get_mut(index) {
+            let id = *id;
+            match dialing.as_mut().poll(cx) {
+                Poll::Pending => index += 1,
+                Poll::Ready(result) => {
+                    progress = true;
+                    drop(self.dials.swap_remove(index));
+                    match result {
+                        Ok(dialed) => {
+                            self.dialed.push((id, dialed));
+                            self.input(Input::Dialed(id));
+                        }
+                        Err(error) => {
+                            let refused = error.is_refused();
+                            self.observer.dial_failed(self.shared.id, &error);
+                            self.shared.last_error.store(Some(Arc::new(error)));
+                            if self.config.reconnect || self.active.is_some() {
+                                self.input(Input::DialFailed { dial: id, refused });
+                            } else {
+                                self.end();
+                                return true;
+                            }
+                        }
+                    }
+                    // Actions may have changed the list.
+                    index = 0;
+                }
+            }
+        }
+        progress
+    }
+
+    /// Reads one wire; false when it has ended.
+    fn read(&mut self, wire: &mut Wire, cx: &mut Context<'_>) -> (bool, Option<Ended>) {
+        let result = wire.poll_read(cx, &mut self.replies, &mut self.pushes);
+        let progress = !self.replies.is_empty() || !self.pushes.is_empty();
+        if !self.replies.is_empty() {
+            self.shared.queue.lock().complete(&mut self.replies, &mut self.wakers);
+            self.wake();
+        }
+        for push in self.pushes.drain(..) {
+            self.observer.push(self.shared.id, &wire.info, push, false);
+        }
+        match result {
+            Poll::Ready(Ok(more)) => (progress || more, None),
+            Poll::Ready(Err(ended)) => (true, Some(ended)),
+            Poll::Pending => (progress, None),
+        }
+    }
+
+    fn poll_draining(&mut self, cx: &mut Context<'_>) {
+        for (mut wire, until) in std::mem::take(&mut self.draining) {
+            let written = wire.poll_write(cx);
+            let (_, ended) = self.read(&mut wire, cx);
+            let failed = ended.is_some() || matches!(written, Poll::Ready(Err(_)));
+            if failed {
+                let by_peer = matches!(ended, Some(Ended::Closed));
+                // A peer that closes a connection that owes nothing took nobody by surprise.
+                let surprised = by_peer && wire.owed() > 0;
+                self.bury(wire, surprised);
+            } else if (wire.owed() == 0 && wire.is_flushed()) || clock::now() >= until {
+                self.bury(wire, false);
+            } else {
+                self.draining.push((wire, until));
+            }
+        }
+    }
+
+    /// Moves bytes on the connection in use; gives true when the task should run again at once.
+    fn poll_active(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(mut wire) = self.active.take() else { return false };
+        let (more, ended) = self.read(&mut wire, cx);
+        if let Some(ended) = ended {
+            self.lost(wire, &ended);
+            return true;
+        }
+        let mut again = more;
+        loop {
+            match wire.poll_write(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(ended)) => {
+                    self.lost(wire, &ended);
+                    return true;
+                }
+                Poll::Pending => break,
+            }
+            let mut queue = self.shared.queue.lock();
+            if queue.sleep(cx.waker()) {
+                self.yielded = false;
+                break;
+            }
+            if !self.yielded {
+                // Callers that are runnable append first, and share one write with whoever woke this task.
+                self.yielded = true;
+                again = true;
+                break;
+            }
+            wire.take(&mut queue);
+            drop(queue);
+            self.yielded = false;
+        }
+        self.active = Some(wire);
+        again
+    }
+
+    fn on_tick(&mut self, now: Instant) {
+        let floor = self.shared.floor();
+        self.shared.queue.lock().expire(now, floor, &mut self.wakers);
+        self.wake();
+        self.watch_silence(now, floor.is_some());
+        self.machine.handle_timeout(now);
+        self.act();
+        if self.closing.is_some_and(|deadline| now >= deadline) {
+            self.end();
+        }
+    }
+
+    /// A peer that owes replies and says nothing is suspect; inside a relaxed window it is expected to be slow.
+    fn watch_silence(&mut self, now: Instant, relaxed: bool) {
+        let Some(wire) = &mut self.active else { return };
+        if wire.take_heard() || wire.owed() == 0 || relaxed {
+            if self.silent_since.take().is_some() && self.shared.suspect.swap(false, Ordering::Relaxed) {
+                self.input(Input::Heard);
+            }
+            if let Some(wire) = &self.active {
+                if wire.owed() > 0 {
+                    self.silent_since = Some(now);
+                }
+            }
+            return;
+        }
+        let since = *self.silent_since.get_or_insert(now);
+        if now.saturating_duration_since(since) >= self.config.suspect_after {
+            self.input(Input::Silent);
+        }
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) {
+        loop {
+            let now = clock::now();
+            let has_work =
+                self.shared.queue.lock().has_work() || !self.draining.is_empty() || self.closing.is_some();
+            let tick = has_work.then(|| now + TICK);
+            let wanted = [tick, self.machine.poll_timeout()].into_iter().flatten().min();
+            let Some(wanted) = wanted else {
+                self.timer_at = None;
+                return;
+            };
+            // A timer that is set keeps its time: it would be put off for ever otherwise.
+            if self.timer_at.is_none_or(|at| wanted < at) {
+                self.timer_at = Some(wanted);
+                self.timer.as_mut().reset(wanted.into());
+            }
+            match self.timer.as_mut().poll(cx) {
+                Poll::Pending => return,
+                Poll::Ready(()) => {
+                    self.timer_at = None;
+                    self.on_tick(clock::now());
+                    if self.done {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Future for LaneTask {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let task = self.get_mut();
+        task.act();
+        task.poll_orders(cx);
+        let mut again = false;
+        while !task.done && task.poll_dials(cx) {}
+        if !task.draining.is_empty() {
+            task.poll_draining(cx);
+        }
+        if !task.done {
+            again = task.poll_active(cx);
+        }
+        if !task.done && task.active.is_none() {
+            // Dials that a loss has started must be polled once to be under way.
+            while !task.done && task.poll_dials(cx) {
+                again = true;
+            }
+            task.shared.queue.lock().sleep_offline(cx.waker());
+        }
+        if !task.done {
+            let queue = task.shared.queue.lock();
+            let (closed, idle) = (queue.is_closed(), !queue.has_owed());
+            drop(queue);
+            let nothing_owed = idle && task.draining.is_empty();
+            // Closed by its last handle: nobody waits. Closed with a deadline: what is owed may still come.
+            if closed && (task.closing.is_none() || nothing_owed) {
+                task.end();
+            }
+        }
+        if !task.done {
+            task.poll_timer(cx);
+        }
+        if task.done {
+            return Poll::Ready(());
+        }
+        if again {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for LaneTask {
+    /// The runtime went first: whoever still waits is told.
+    fn drop(&mut self) {
+        if !self.done {
+            self.shared.queue.lock().abandon(&mut self.wakers);
+            self.wake();
+            self.shared.info.store(None);
+            self.shared.ready.send_replace(Readiness::Closed);
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Lanes against scripted peers on loopback.
+
+use std::{sync::atomic::AtomicUsize, task::Poll};
+
+use bytes::{Bytes, BytesMut};
+use evenkeel_protocol::Scanner;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+use super::*;
+use crate::queue::Failure;
+
+/// Answers HELLO, and everything else with its last argument; `QUITNOW` closes without an answer.
+async fn serve(mut stream: TcpStream, delay: Duration) {
+    let mut read = BytesMut::new();
+    let mut scanner = Scanner::new(Limits::default());
+    loop {
+        while let Some(found) = scanner.scan(&read).unwrap() {
+            let args: Vec<Bytes> = Reply::new(read.split_to(found.len).freeze()).decode().unwrap();
+            if !delay.is_zero() {
+                tokio::time::sleep(delay).await;
+            }
+            let answer = match args[0].as_ref() {
+                b"HELLO" => b"%1\r\n+proto\r\n:3\r\n".to_vec(),
+                b"QUITNOW" => return,
+                _ => {
+                    let last = args.last().unwrap();
+                    [format!("${}\r\n", last.len()).as_bytes(), last, b"\r\n"].concat()
+                }
+            };
+            if stream.write_all(&answer).await.is_err() {
+                return;
+            }
+        }
+        if stream.read_buf(&mut read).await.unwrap_or(0) == 0 {
+            return;
+        }
+    }
+}
+
+async fn listen(delay: Duration) -> (Endpoint, Arc<AtomicUsize>, tokio::task::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = Endpoint::new("127.0.0.1", listener.local_addr().unwrap().port());
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&accepted);
+    let task = tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            count.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(serve(stream, delay));
+        }
+    });
+    (endpoint, accepted, task)
+}
+
+fn lane(endpoint: &Endpoint) -> Lane {
+    Lane::start(LaneId(1), endpoint.clone(), LaneConfig::default(), Arc::new(Deaf))
+}
+
+async fn echo(lane: &Lane, text: &str) -> Outcome {
+    lane.request(&Command::new("ECHO").arg(text), Duration::from_secs(5)).await
+}
+
+fn text(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Reply(reply) => reply.decode().unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn many_callers_share_a_lane_and_each_gets_its_own() {
+    let (endpoint, accepted, _server) = listen(Duration::ZERO).await;
+    let lane = lane(&endpoint);
+    let mut tasks = Vec::new();
+    for task in 0..50 {
+        let lane = lane.clone();
+        tasks.push(tokio::spawn(async move {
+            for round in 0..100 {
+                let own = format!("{task}-{round}");
+                assert_eq!(text(echo(&lane, &own).await), own);
+            }
+        }));
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert_eq!(accepted.load(Ordering::SeqCst), 1);
+    assert_eq!((lane.bytes(), lane.in_flight()), (0, 0));
+}
+
+#[tokio::test]
+async fn dropped_callers_shift_nobody() {
+    let (endpoint, _, _server) = listen(Duration::ZERO).await;
+    let lane = lane(&endpoint);
+    for round in 0..500u32 {
+        let mut doomed = Box::pin(echo(&lane, "doomed"));
+        let _pending = std::future::poll_fn(|cx| Poll::Ready(doomed.as_mut().poll(cx).is_ready())).await;
+        if round % 3 == 0 {
+            tokio::task::yield_now().await;
+        }
+        drop(doomed);
+        let own = round.to_string();
+        assert_eq!(text(echo(&lane, &own).await), own);
+    }
+}
+
+#[tokio::test]
+async fn a_lane_comes_back_and_tells_what_is_unknown() {
+    let (endpoint, accepted, _server) = listen(Duration::ZERO).await;
+    let lane = lane(&endpoint);
+    assert_eq!(text(echo(&lane, "a").await), "a");
+    let cut = lane.request(&Command::new("QUITNOW"), Duration::from_secs(5)).await;
+    assert!(matches!(cut, Outcome::Failed(Failure::Lost)), "{cut:?}");
+    assert_eq!(text(echo(&lane, "b").await), "b");
+    assert_eq!(accepted.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_move_loses_nothing_and_leaves_the_old_side() {
+    let (old, accepted_old, _server_old) = listen(Duration::from_micros(200)).await;
+    let (new, accepted_new, _server_new) = listen(Duration::ZERO).await;
+    let lane = lane(&old);
+    let worker = {
+        let lane = lane.clone();
+        tokio::spawn(async move {
+            for round in 0..2000u32 {
+                let own = round.to_string();
+                assert_eq!(text(echo(&lane, &own).await), own);
+            }
+        })
+    };
+    assert!(lane.ready().await);
+    let now = clock::now();
+    let request = MoveRequest::new(crate::machine::MoveId(1), new.clone(), now, now + Duration::from_secs(3));
+    assert!(lane.move_to(request));
+    worker.await.unwrap();
+    assert_eq!(lane.endpoint(), new);
+    assert_eq!((accepted_old.load(Ordering::SeqCst), accepted_new.load(Ordering::SeqCst)), (1, 1));
+}
+
+#[tokio::test]
+async fn deadlines_hold_when_nobody_answers() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = Endpoint::new("127.0.0.1", listener.local_addr().unwrap().port());
+    let lane = lane(&endpoint);
+    let outcome = lane.request(&Command::new("PING"), Duration::from_millis(200)).await;
+    assert!(matches!(outcome, Outcome::Failed(Failure::TimedOutUnsent)), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn closing_finishes_what_is_owed() {
+    let (endpoint, _, _server) = listen(Duration::from_millis(30)).await;
+    let lane = lane(&endpoint);
+    assert!(lane.ready().await);
+    let owed = {
+        let lane = lane.clone();
+        tokio::spawn(async move { text(echo(&lane, "owed").await) })
+    };
+    while lane.in_flight() == 0 {
+        tokio::task::yield_now().await;
+    }
+    lane.close(Duration::from_secs(5)).await;
+    assert_eq!(owed.await.unwrap(), "owed");
+    assert!(matches!(echo(&lane, "late").await, Outcome::Failed(Failure::Closed)));
+    assert_eq!(lane.readiness(), Readiness::Closed);
+}
+
+#[tokio::test]
+async fn sixty_four_mebibytes_both_ways_do_not_lock() {
+    let (endpoint, _, _server) = listen(Duration::ZERO).await;
+    let lane = Lane::start(LaneId(1), endpoint, LaneConfig::default().budget(256 << 20), Arc::new(Deaf));
+    let large = Bytes::from(vec![b'x'; 16 << 20]);
+    let mut tasks = Vec::new();
+    for _ in 0..4 {
+        let (lane, large) = (lane.clone(), large.clone());
+        tasks.push(tokio::spawn(async move {
+            let command = Command::new("ECHO").arg(&large);
+            match lane.request(&command, Duration::from_secs(30)).await {
+                Outcome::Reply(reply) => assert_eq!(reply.decode::<Bytes>().unwrap().len(), large.len()),
+                other => panic!("{other:?}"),
+            }
+        }));
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+}

@@ -1,0 +1,16 @@
+//! Sockets, timers and tasks: they do what the machines decide. The only place of this crate that spawns.
+
+pub(crate) mod clock;
+pub mod dial;
+pub mod lane;
+mod wire;
+
+use tokio::task::JoinHandle;
+
+/// Starts a task whose end is bound to a handle that the caller keeps.
+pub(crate) fn spawn<F>(future: F) -> JoinHandle<F::Output>
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    tokio::spawn(future)
+}

@@ -1,0 +1,221 @@
+//! `Wire`: one socket with its read buffer and the replies that it owes.
+
+use std::{
+    collections::VecDeque,
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::BytesMut;
+use evenkeel_protocol::{
+    Limits, Reply,
+    conn::{Connection, Incoming},
+};
+use tokio::io::AsyncWrite;
+
+use super::dial::{ConnInfo, Dialed, Stream};
+use crate::queue::{Batch, Queue, Sent};
+
+/// Room that a read has at least, and the most that is made for ordinary replies.
+const READ_ROOM: (usize, usize) = (8 * 1024, 64 * 1024);
+
+/// A string as large as this is read into memory of its own, exactly as large as it.
+const OWN_BUFFER: usize = 64 * 1024;
+
+/// Bytes read in one turn, so that neither writing nor other tasks starve.
+const READ_BUDGET: usize = 512 * 1024;
+
+pub(crate) struct Wire {
+    stream: Box<dyn Stream>,
+    read: BytesMut,
+    room: usize,
+    conn: Connection<Sent>,
+    batch: Batch,
+    /// Bytes of the batch that have left.
+    at: usize,
+    pub(crate) info: Arc<ConnInfo>,
+    /// Bytes came since this was last asked.
+    heard: bool,
+}
+
+/// Why a wire ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// The peer closed.
+    Closed,
+    /// The system said no.
+    Io(io::Error),
+    /// Nobody knows any more which reply belongs to whom.
+    Violation,
+}
+
+impl Wire {
+    pub(crate) fn new(dialed: Dialed, limits: Limits) -> (Self, Vec<Reply>) {
+        let wire = Self {
+            stream: dialed.stream,
+            read: dialed.read,
+            room: READ_ROOM.0,
+            conn: Connection::new(limits),
+            batch: Batch::default(),
+            at: 0,
+            info: Arc::new(dialed.info),
+            heard: true,
+        };
+        (wire, dialed.pushes)
+    }
+
+    /// Replies that are owed.
+    pub(crate) fn owed(&self) -> usize {
+        self.conn.waiting().len()
+    }
+
+    /// Whether the batch that was taken has left whole.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.at == self.batch_len()
+    }
+
+    /// Whether bytes came since this was last asked.
+    pub(crate) fn take_heard(&mut self) -> bool {
+        std::mem::replace(&mut self.heard, false)
+    }
+
+    fn batch_len(&self) -> usize {
+        usize::try_from(self.batch.end - self.batch.base).unwrap_or(usize::MAX)
+    }
+
+    /// Takes what the queue has; only when everything before has left. False when there was nothing.
+    pub(crate) fn take(&mut self, queue: &mut Queue) -> bool {
+        self.batch.bytes.clear();
+        self.batch.shared.clear();
+        self.at = 0;
+        self.batch.base = self.batch.end;
+        let conn = &mut self.conn;
+        queue.take_batch(&mut self.batch, |sent| conn.sent(sent))
+    }
+
+    /// Writes what was taken, as far as the socket goes; ready when everything has left.
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
+        while !self.is_flushed() {
+            let written = if self.batch.shared.is_empty() {
+                let rest = self.batch.bytes.get(self.at..).unwrap_or_default();
+                Pin::new(&mut self.stream).poll_write(cx, rest)
+            } else {
+                let slices = slices(&self.batch, self.at);
+                Pin::new(&mut self.stream).poll_write_vectored(cx, &slices)
+            };
+            match written {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(Ended::Io(io::ErrorKind::WriteZero.into()))),
+                Poll::Ready(Ok(count)) => self.at += count,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Ended::Io(error))),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        // An encrypted stream keeps bytes until it is flushed; a socket does not care.
+        match Pin::new(&mut self.stream).poll_flush(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(Ended::Io(error))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Reads and delimits; pending when the socket is empty. Ready with `true` when there may be more at once.
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        replies: &mut Vec<(Sent, Reply)>,
+        pushes: &mut Vec<Reply>,
+    ) -> Poll<Result<bool, Ended>> {
+        let mut total = 0;
+        loop {
+            while let Some(incoming) =
+                self.conn.next(&mut self.read).map_err(|_violation| Ended::Violation)?
+            {
+                match incoming {
+                    Incoming::Reply(sent, reply) => replies.push((sent, reply)),
+                    Incoming::Push(push) => pushes.push(push),
+                    _ => {}
+                }
+            }
+            if total >= READ_BUDGET {
+                return Poll::Ready(Ok(true));
+            }
+            self.make_room();
+            let room = self.read.capacity() - self.read.len();
+            match poll_read_buf(&mut self.stream, cx, &mut self.read) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(Ended::Closed)),
+                Poll::Ready(Ok(count)) => {
+                    self.heard = true;
+                    total += count;
+                    if count == room {
+                        self.room = (self.room * 2).min(READ_ROOM.1);
+                    }
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Ended::Io(error))),
+                Poll::Pending => {
+                    return if total > 0 { Poll::Ready(Ok(false)) } else { Poll::Pending };
+                }
+            }
+        }
+    }
+
+    fn make_room(&mut self) {
+        let known = self.conn.known_len();
+        if known >= OWN_BUFFER {
+            // Grows with what has arrived, never ahead of it by more than a factor of two: a peer that announces much
+            // and sends little costs little.
+            let missing = known.saturating_sub(self.read.len());
+            self.read.reserve(missing.min(self.read.len().max(READ_ROOM.1)).max(1));
+        } else if self.read.capacity() - self.read.len() < self.room / 2 {
+            self.read.reserve(self.room);
+        }
+    }
+
+    /// Tokens that are owed, oldest first.
+    pub(crate) fn waiting_mut(&mut self) -> impl Iterator<Item = &mut Sent> {
+        self.conn.waiting_mut().iter_mut()
+    }
+
+    /// Ends the wire: what is owed, how many bytes have left, and the last batch.
+    pub(crate) fn into_remains(mut self) -> (VecDeque<Sent>, u64, Batch) {
+        let written = self.batch.base + self.at as u64;
+        (self.conn.take_waiting(), written, std::mem::take(&mut self.batch))
+    }
+}
+
+/// Pieces of one `writev`; the system takes up to 1024, and more than a few gain nothing.
+const MAX_SLICES: usize = 64;
+
+/// The rest of a batch from byte `at` on.
+fn slices(batch: &Batch, at: usize) -> Vec<IoSlice<'_>> {
+    let mut pieces: Vec<&[u8]> = Vec::new();
+    let mut from = 0;
+    for (place, shared) in &batch.shared {
+        pieces.push(batch.bytes.get(from..*place).unwrap_or_default());
+        pieces.push(shared);
+        from = *place;
+    }
+    pieces.push(batch.bytes.get(from..).unwrap_or_default());
+    let mut skip = at;
+    pieces
+        .into_iter()
+        .filter_map(|piece| {
+            let taken = skip.min(piece.len());
+            skip -= taken;
+            piece.get(taken..).filter(|rest| !rest.is_empty()).map(IoSlice::new)
+        })
+        .take(MAX_SLICES)
+        .collect()
+}
+
+/// Reads into the spare room of `buf`.
+fn poll_read_buf(
+    stream: &mut Box<dyn Stream>,
+    cx: &mut Context<'_>,
+    buf: &mut BytesMut,
+) -> Poll<io::Result<usize>> {
+    use tokio::io::AsyncReadExt;
+    let mut read = std::pin::pin!(stream.read_buf(buf));
+    read.as_mut().poll(cx)
+}
