@@ -1,0 +1,21 @@
+//! Configuration: typed, from a URL, from the environment or from a builder; it opens no connection.
+
+mod builder;
+mod defaults;
+mod display;
+mod env;
+mod error;
+mod nodes;
+mod policy;
+mod secret;
+mod settings;
+mod url;
+mod value;
+
+pub use builder::ConfigBuilder;
+pub use defaults::*;
+pub(crate) use error::ConfigError;
+pub use error::{Origin, Warning};
+pub use policy::{Backoff, ProtocolVersion, ReadPolicy, RedirectPolicy};
+pub use secret::{Credentials, Secret};
+pub use settings::{Config, Deployment, Tls};
