@@ -8,7 +8,8 @@ mod queue;
 #[cfg(feature = "tokio")]
 pub use driver::{
     dial::{ConnInfo, DialConfig, DialError, Phase},
-    lane::{Lane, LaneCall, LaneConfig, LaneId, LaneObserver, Readiness},
+    lane::{Deaf, Lane, LaneCall, LaneConfig, LaneId, LaneObserver, Readiness},
+    lease::{AcquireError, Lease, LeaseConfig, LeasePool},
 };
 pub use queue::{Failure, Outcome};
 

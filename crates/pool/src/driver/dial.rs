@@ -1,6 +1,14 @@
 //! Dialling: names, sockets, TLS and the handshake, each within its time.
 
-use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use evenkeel_protocol::{
@@ -176,10 +184,15 @@ impl DialError {
     }
 }
 
+/// Connections of this process, counted: a number is never used again.
+static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
+
 /// What is known of a connection.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ConnInfo {
+    /// Its number in this process.
+    pub number: u64,
     /// Where it was dialled.
     pub endpoint: Endpoint,
     /// The address behind the name; `None` for a Unix socket.
@@ -223,7 +236,12 @@ pub async fn dial(endpoint: &Endpoint, config: &DialConfig) -> Result<Dialed, Di
             stream: greeting.stream,
             read: greeting.read,
             pushes: greeting.pushes,
-            info: ConnInfo { endpoint: endpoint.clone(), peer, established },
+            info: ConnInfo {
+                number: CONNECTIONS.fetch_add(1, Ordering::Relaxed),
+                endpoint: endpoint.clone(),
+                peer,
+                established,
+            },
         }),
         Ok(Err(error)) => Err(error),
         Err(_elapsed) => Err(timed_out(Phase::Handshake(greeting.handshake.waiting_for()))),

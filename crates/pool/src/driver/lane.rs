@@ -53,6 +53,11 @@ pub trait LaneObserver: Send + Sync {
         let _ignored = (lane, info, push, during_handshake);
     }
 
+    /// A connection carries the lane's commands from now on; `instead_of` the one that is left, when that still lives.
+    fn opened(&self, lane: LaneId, info: &Arc<ConnInfo>, instead_of: Option<&Arc<ConnInfo>>) {
+        let _ignored = (lane, info, instead_of);
+    }
+
     /// A socket was closed; `by_peer` when the server did it.
     fn closed(&self, lane: LaneId, info: &Arc<ConnInfo>, by_peer: bool) {
         let _ignored = (lane, info, by_peer);

@@ -3,6 +3,7 @@
 pub(crate) mod clock;
 pub mod dial;
 pub mod lane;
+pub mod lease;
 mod wire;
 
 use tokio::task::JoinHandle;

@@ -135,12 +135,15 @@ impl LaneTask {
         let Some(index) = self.dialed.iter().position(|(known, _)| *known == id) else { return };
         let (_, dialed) = self.dialed.swap_remove(index);
         let (wire, pushes) = Wire::new(dialed, self.config.limits);
+        let mut left = None;
         if let Some(mut old) = self.active.take() {
             // The switch: what the old connection owes makes its slots wait, and nothing else does.
             self.shared.queue.lock().leave(old.waiting_mut());
+            left = Some(Arc::clone(&old.info));
             self.draining.push((old, drain_until));
         }
         self.shared.info.store(Some(Arc::clone(&wire.info)));
+        self.observer.opened(self.shared.id, &wire.info, left.as_ref());
         for push in pushes {
             self.observer.push(self.shared.id, &wire.info, push, true);
         }
