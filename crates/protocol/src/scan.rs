@@ -304,7 +304,7 @@ impl Scanner {
                 let length = usize::try_from(value)
                     .ok()
                     .filter(|&length| length <= self.limits.bulk())
-                    .ok_or(ScanError::BulkTooLong { limit: self.limits.bulk() })?;
+                    .ok_or_else(|| ScanError::BulkTooLong { limit: self.limits.bulk() })?;
                 if marker == b'=' && length < 4 {
                     return Err(bad);
                 }

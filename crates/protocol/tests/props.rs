@@ -109,7 +109,7 @@ proptest! {
 
     #[test]
     fn a_command_decodes_to_its_arguments(args in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 0..12)) {
-        let command = args.iter().fold(Command::new("X"), evenkeel_protocol::Command::arg);
+        let command = args.iter().fold(Command::new("X"), Command::arg);
         let mut wire = BytesMut::new();
         command.encode(&mut wire);
         let sent: Vec<Vec<u8>> = Reply::new(wire.freeze()).decode().unwrap();

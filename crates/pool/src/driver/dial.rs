@@ -29,14 +29,13 @@ pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
 
+/// A TLS handshake under way.
+pub type Securing = std::pin::Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send>>;
+
 /// Turns a byte stream into an encrypted one; behind it the peer's certificate has been verified.
 pub trait Secure: Send + Sync + fmt::Debug {
     /// Shakes hands as a TLS client; `endpoint` is whose name the certificate must have.
-    fn secure(
-        &self,
-        stream: Box<dyn Stream>,
-        endpoint: &Endpoint,
-    ) -> std::pin::Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send>>;
+    fn secure(&self, stream: Box<dyn Stream>, endpoint: &Endpoint) -> Securing;
 }
 
 /// How connections are made. Cheap to clone.

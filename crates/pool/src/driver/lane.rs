@@ -40,27 +40,27 @@ pub struct LaneId(pub u64);
 pub trait LaneObserver: Send + Sync {
     /// The lane's state changed.
     fn report(&self, lane: LaneId, report: Report) {
-        let _ignored = (lane, report);
+        let _: (_, _) = (lane, report);
     }
 
     /// A dial failed; the lane tries again by itself.
     fn dial_failed(&self, lane: LaneId, error: &DialError) {
-        let _ignored = (lane, error);
+        let _: (_, _) = (lane, error);
     }
 
     /// A push arrived; `during_handshake` when it came before the connection was ready.
     fn push(&self, lane: LaneId, info: &Arc<ConnInfo>, push: Reply, during_handshake: bool) {
-        let _ignored = (lane, info, push, during_handshake);
+        let _: (_, _, _, _) = (lane, info, push, during_handshake);
     }
 
     /// A connection carries the lane's commands from now on; `instead_of` the one that is left, when that still lives.
     fn opened(&self, lane: LaneId, info: &Arc<ConnInfo>, instead_of: Option<&Arc<ConnInfo>>) {
-        let _ignored = (lane, info, instead_of);
+        let _: (_, _, _) = (lane, info, instead_of);
     }
 
     /// A socket was closed; `by_peer` when the server did it.
     fn closed(&self, lane: LaneId, info: &Arc<ConnInfo>, by_peer: bool) {
-        let _ignored = (lane, info, by_peer);
+        let _: (_, _, _) = (lane, info, by_peer);
     }
 }
 

@@ -170,9 +170,9 @@ impl LeasePool {
     }
 
     /// New leases are dialled there from now on, and idle ones of another place are closed.
-    pub fn retarget(&self, endpoint: Endpoint) {
+    pub fn retarget(&self, endpoint: &Endpoint) {
         let before = self.inner.endpoint.swap(Arc::new(endpoint.clone()));
-        if *before != endpoint {
+        if *before != *endpoint {
             let gone = std::mem::take(&mut *self.inner.idle.lock());
             drop(gone);
         }

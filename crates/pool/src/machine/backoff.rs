@@ -83,7 +83,7 @@ impl Seed {
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -93,9 +93,9 @@ impl Seed {
 
     /// The next number in 0..1.
     pub fn fraction(&mut self) -> f64 {
-        #[expect(clippy::cast_precision_loss, reason = "53 bits fit a double exactly")]
-        let bits = (self.next() >> 11) as f64;
-        bits / (1u64 << 53) as f64
+        #[expect(clippy::cast_precision_loss, reason = "53 bits and their power of two fit a double exactly")]
+        let (bits, all) = ((self.draw() >> 11) as f64, (1u64 << 53) as f64);
+        bits / all
     }
 }
 

@@ -466,10 +466,10 @@ impl Machine for LaneMachine {
 
     fn handle_timeout(&mut self, now: Instant) {
         self.drive_move(now);
-        if let State::Backoff { until } = self.state {
-            if now >= until {
-                self.redial(now);
-            }
+        if let State::Backoff { until } = self.state
+            && now >= until
+        {
+            self.redial(now);
         }
     }
 

@@ -79,10 +79,10 @@ impl Order {
 
     /// The caller does not send it again.
     pub(super) fn forget(&mut self, slot: u16, seq: u64) {
-        if let Some(blocked) = self.blocked.get_mut(&slot) {
-            if let Some(Some(deferred)) = blocked.resend.remove(&seq) {
-                self.bytes = self.bytes.saturating_sub(deferred.wire.len());
-            }
+        if let Some(blocked) = self.blocked.get_mut(&slot)
+            && let Some(Some(deferred)) = blocked.resend.remove(&seq)
+        {
+            self.bytes = self.bytes.saturating_sub(deferred.wire.len());
         }
     }
 

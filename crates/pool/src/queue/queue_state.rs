@@ -46,6 +46,7 @@ pub enum Failure {
 }
 
 /// What became of a command.
+#[non_exhaustive]
 #[derive(Debug)]
 pub enum Outcome {
     /// The server's reply.
@@ -233,10 +234,9 @@ impl Queue {
         }
         let len = command.encoded_len();
         let is_next = match (place, self.line.front()) {
-            (None, None) => true,
+            (_, None) => true,
             (Some(place), Some((first, _))) => place == *first,
             (None, Some(_)) => false,
-            (Some(_), None) => true,
         };
         // One command always fits, however large: the cap bounds what waits, not what exists.
         if !is_next || (self.bytes > 0 && self.bytes + len > self.limits.bytes) {
@@ -249,7 +249,7 @@ impl Queue {
         }
         let seq = self.next_seq;
         self.next_seq += 1;
-        let slot = command.slot().map_or(NO_SLOT, |slot| slot.number());
+        let slot = command.slot().map_or(NO_SLOT, evenkeel_protocol::Slot::number);
         let index = self.slots.insert(Completion {
             seq,
             state: State::Waiting(Some(waker.clone())),
@@ -308,11 +308,11 @@ impl Queue {
     }
 
     fn stand_in_line(&mut self, place: Option<u64>, waker: &Waker) -> u64 {
-        if let Some(place) = place {
-            if let Some((_, known)) = self.line.iter_mut().find(|(number, _)| *number == place) {
-                known.clone_from(waker);
-                return place;
-            }
+        if let Some(place) = place
+            && let Some((_, known)) = self.line.iter_mut().find(|(number, _)| *number == place)
+        {
+            known.clone_from(waker);
+            return place;
         }
         let place = self.next_in_line;
         self.next_in_line += 1;
@@ -511,10 +511,10 @@ impl Queue {
     }
 
     fn offer_room(&self, wakers: &mut Vec<Waker>) {
-        if let Some((_, waker)) = self.line.front() {
-            if self.bytes < self.limits.bytes {
-                wakers.push(waker.clone());
-            }
+        if let Some((_, waker)) = self.line.front()
+            && self.bytes < self.limits.bytes
+        {
+            wakers.push(waker.clone());
         }
     }
 

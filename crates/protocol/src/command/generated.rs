@@ -9,7 +9,7 @@ use super::spec::{
 
 /// Every command and subcommand, by name.
 #[rustfmt::skip]
-pub(super) static SPECS: &[Spec] = &[
+pub(super) const SPECS: &[Spec] = &[
     Spec::new("ACL", CONTAINER, (0, 0, 0), Request::Default, Response::Default),
     Spec::new("ACL CAT", 0, (0, 0, 0), Request::Default, Response::Default),
     Spec::new("ACL DELUSER", ADMIN, (0, 0, 0), Request::Default, Response::Default),

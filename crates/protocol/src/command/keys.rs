@@ -27,11 +27,12 @@ pub(super) fn all(command: &Command) -> Vec<&[u8]> {
         args.get(at + 1..).unwrap_or_default().iter().take(count).copied().collect::<Vec<_>>()
     };
     match spec.name() {
-        "EVAL" | "EVAL_RO" | "EVALSHA" | "EVALSHA_RO" | "FCALL" | "FCALL_RO" => numkeys_at(2),
+        "EVAL" | "EVAL_RO" | "EVALSHA" | "EVALSHA_RO" | "FCALL" | "FCALL_RO" | "BLMPOP" | "BZMPOP" => {
+            numkeys_at(2)
+        }
         "SINTERCARD" | "ZINTERCARD" | "ZUNION" | "ZINTER" | "ZDIFF" | "LMPOP" | "ZMPOP" | "MSETEX" => {
             numkeys_at(1)
         }
-        "BLMPOP" | "BZMPOP" => numkeys_at(2),
         "ZUNIONSTORE" | "ZINTERSTORE" | "ZDIFFSTORE" => {
             args.get(1).copied().into_iter().chain(numkeys_at(2)).collect()
         }

@@ -52,6 +52,36 @@ pub(super) const REFUSED: &[LaneRefusal] = &[
     refuse("WATCH", TRANSACTION),
 ];
 
+/// Whether two names are the same, when compiling.
+#[expect(clippy::indexing_slicing, reason = "the loop stays below both lengths")]
+pub(super) const fn same(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    if a.len() != b.len() {
+        return false;
+    }
+    let mut index = 0;
+    while index < a.len() {
+        if a[index] != b[index] {
+            return false;
+        }
+        index += 1;
+    }
+    true
+}
+
+/// Whether a name is on the list, when compiling.
+#[expect(clippy::indexing_slicing, reason = "the loop stays below the length")]
+pub(super) const fn is_refused(name: &str) -> bool {
+    let mut index = 0;
+    while index < REFUSED.len() {
+        if same(REFUSED[index].command, name) {
+            return true;
+        }
+        index += 1;
+    }
+    false
+}
+
 const fn refuse(command: &'static str, instead: &'static str) -> LaneRefusal {
     LaneRefusal { command, instead }
 }
@@ -64,6 +94,10 @@ impl LaneRefusal {
 
     /// The refusal of this command, if a lane must not carry it.
     pub fn of(command: &Command) -> Option<Self> {
+        // One look at the flags settles it for nearly every command.
+        if command.spec.is_none_or(|spec| !spec.is_refused_on_lane() && !spec.is_container()) {
+            return None;
+        }
         let mut args = command.args();
         let name = args.next()?;
         let second = args.next();

@@ -10,6 +10,8 @@ pub(super) const PUBSUB: u16 = 1 << 4;
 pub(super) const ADMIN: u16 = 1 << 5;
 pub(super) const CONTAINER: u16 = 1 << 6;
 pub(super) const MAY_REPLICATE: u16 = 1 << 7;
+/// A lane refuses it by its name alone.
+const REFUSED_ON_LANE: u16 = 1 << 8;
 
 /// Which nodes of a cluster a command without keys goes to (command tips, `request_policy`).
 #[non_exhaustive]
@@ -69,7 +71,34 @@ impl Spec {
         request: Request,
         response: Response,
     ) -> Self {
-        Self { name, flags, keys, request, response }
+        let refused = if super::refused::is_refused(name) { REFUSED_ON_LANE } else { 0 };
+        Self { name, flags: flags | refused, keys, request, response }
+    }
+
+    /// The command by its upper-case name, when compiling.
+    ///
+    /// # Panics
+    /// When there is none: the build fails.
+    #[doc(hidden)]
+    pub const fn known(name: &str) -> &'static Self {
+        let mut index = 0;
+        while index < SPECS.len() {
+            #[expect(clippy::indexing_slicing, reason = "the loop stays below the length")]
+            let spec = &SPECS[index];
+            if super::refused::same(spec.name, name) {
+                return spec;
+            }
+            index += 1;
+        }
+        #[expect(clippy::panic, reason = "evaluated when compiling: a name that the table does not have fails the build")]
+        {
+            panic!("no such command in the table")
+        }
+    }
+
+    /// A lane refuses it by its name alone; of containers some subcommands are refused too.
+    pub fn is_refused_on_lane(&self) -> bool {
+        self.flags & REFUSED_ON_LANE != 0
     }
 
     /// The command by name, in whatever case; a subcommand as `CLIENT ID`.

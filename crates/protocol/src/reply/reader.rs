@@ -130,7 +130,8 @@ impl<'a> Reader<'a> {
             [b':', rest @ ..] => {
                 if let Some((number, rest)) = short_length(rest) {
                     self.rest = rest;
-                    return Ok(Event::Integer(number as i64));
+                    // At most 18 digits: it fits.
+                    return Ok(Event::Integer(i64::try_from(number).unwrap_or(i64::MAX)));
                 }
             }
             [b'|', ..] => {

@@ -344,10 +344,10 @@ impl LaneTask {
             if self.silent_since.take().is_some() && self.shared.suspect.swap(false, Ordering::Relaxed) {
                 self.input(Input::Heard);
             }
-            if let Some(wire) = &self.active {
-                if wire.owed() > 0 {
-                    self.silent_since = Some(now);
-                }
+            if let Some(wire) = &self.active
+                && wire.owed() > 0
+            {
+                self.silent_since = Some(now);
             }
             return;
         }
