@@ -34,11 +34,12 @@ async fn slots_move_with_their_keys_and_everybody_learns() {
 #[tokio::test]
 async fn a_replica_takes_over_when_asked_and_when_its_primary_is_killed() {
     for_each_server("launcher::a_replica_takes_over", |kind| async move {
-        let options = ClusterOptions::default().node_timeout(std::time::Duration::from_secs(1));
-        let cluster = Cluster::start(&kind, options).await.unwrap();
+        let cluster = Cluster::start(&kind, ClusterOptions::default()).await.unwrap();
         assert_eq!(cluster.addresses().len(), 6);
         let old = cluster.owner(SLOT).await.unwrap().addr;
-        cluster.nodes().command(old, &["SET", "{a}", "v"]).await.unwrap();
+        let mut control = cluster.nodes().control(old).await.unwrap();
+        control.command(&["SET", "{a}", "v"]).await.unwrap();
+        assert_eq!(control.command(&["WAIT", "1", "5000"]).await.unwrap(), Reply::Integer(1));
         let replicas = cluster.replicas_of(old).await.unwrap();
         assert_eq!(replicas.len(), 1);
 

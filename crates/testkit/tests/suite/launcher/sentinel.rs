@@ -10,8 +10,10 @@ async fn a_killed_primary_is_replaced_and_comes_back_as_a_replica() {
         let options = SentinelOptions::default().password("data secret").sentinel_password("sentinel secret");
         let trio = SentinelTrio::start(&kind, options).await.unwrap();
         let old = trio.primary().await.unwrap();
-        trio.nodes().command(old, &["SET", "k", "v"]).await.unwrap();
-        assert_eq!(trio.nodes().command(old, &["WAIT", "2", "5000"]).await.unwrap(), Reply::Integer(2));
+        // WAIT speaks of what its own connection wrote.
+        let mut control = trio.nodes().control(old).await.unwrap();
+        control.command(&["SET", "k", "v"]).await.unwrap();
+        assert_eq!(control.command(&["WAIT", "2", "5000"]).await.unwrap(), Reply::Integer(2));
         let mut stranger = Control::connect(trio.sentinels()[0], None).await.unwrap();
         assert!(stranger.command(&["SENTINEL", "MASTERS"]).await.unwrap_err().is_refused_with("NOAUTH"));
 
@@ -21,6 +23,8 @@ async fn a_killed_primary_is_replaced_and_comes_back_as_a_replica() {
 
         trio.nodes().restart(old).await.unwrap();
         until(Duration::from_secs(30), "the old primary to follow", || async {
+            // A loaded machine may make a second failover of its own.
+            let new = trio.primary().await.ok()?;
             let role = trio.nodes().command(old, &["ROLE"]).await.ok()?;
             let [role, _, port, link, ..] = role.items() else { return None };
             let follows = role.text() == Some("slave")
@@ -30,7 +34,6 @@ async fn a_killed_primary_is_replaced_and_comes_back_as_a_replica() {
         })
         .await
         .unwrap();
-        assert_eq!(trio.primary().await.unwrap(), new);
     })
     .await;
 }
