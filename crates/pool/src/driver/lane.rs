@@ -179,6 +179,8 @@ pub enum Readiness {
     Closed,
     /// It is connecting.
     Connecting,
+    /// It is connecting, and the last dial has failed.
+    Failing,
     /// It has one.
     Ready,
 }
@@ -308,8 +310,18 @@ impl Lane {
     /// Dropping the future changes nothing.
     pub async fn ready(&self) -> bool {
         let mut ready = self.shared.ready.subscribe();
-        let end = ready.wait_for(|state| *state != Readiness::Connecting).await;
+        let end = ready.wait_for(|state| matches!(state, Readiness::Ready | Readiness::Closed)).await;
         end.is_ok_and(|state| *state == Readiness::Ready)
+    }
+
+    /// Waits for the end of the first attempt to connect; gives what came of it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn first_attempt(&self) -> Readiness {
+        let mut ready = self.shared.ready.subscribe();
+        let end = ready.wait_for(|state| *state != Readiness::Connecting).await;
+        end.map_or(Readiness::Closed, |state| *state)
     }
 
     /// Sends a command; its place in the order is taken at the first poll.
@@ -326,6 +338,15 @@ impl Lane {
     pub async fn request(&self, command: &Command, timeout: Duration) -> Outcome {
         let mut call = self.call(timeout);
         std::future::poll_fn(|cx| call.poll(command, cx)).await
+    }
+
+    /// Sends commands that stay together on the wire, and waits for all their replies.
+    ///
+    /// # Cancel safety
+    /// As [`request`](Self::request).
+    pub async fn request_unit(&self, unit: &[Command], timeout: Duration) -> Outcome {
+        let mut call = self.call(timeout);
+        std::future::poll_fn(|cx| call.poll_unit(unit, cx)).await
     }
 
     fn order(&self, order: Order) -> bool {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::BytesMut;
 
-use super::queue_state::Entry;
+use super::queue_state::{Entry, MANY_SLOTS};
 
 /// A command that waits in wire form; large arguments are copied, since waiting is rare and short.
 #[derive(Debug)]
@@ -45,13 +45,18 @@ impl Order {
 
     /// Whether a new command must wait.
     pub(super) fn must_wait(&self, slot: u16, may_write: bool) -> bool {
-        (self.holding && may_write) || self.blocked.contains_key(&slot)
+        (self.holding && may_write)
+            || self.blocked.contains_key(&slot)
+            || self.blocked.contains_key(&MANY_SLOTS)
+            || (slot == MANY_SLOTS && !self.blocked.is_empty())
     }
 
     /// Puts a command behind what blocks its slot.
     pub(super) fn wait(&mut self, deferred: Deferred) {
         self.bytes += deferred.wire.len();
-        self.blocked.entry(deferred.entry.slot).or_default().waiting.push_back(deferred);
+        // Behind a unit of many slots everything waits in one line, whatever its own slot.
+        let line = if self.blocked.contains_key(&MANY_SLOTS) { MANY_SLOTS } else { deferred.entry.slot };
+        self.blocked.entry(line).or_default().waiting.push_back(deferred);
     }
 
     /// A reply of this slot is still owed by a connection that takes nothing new.
@@ -96,6 +101,16 @@ impl Order {
 
     /// Takes the commands of `slot` that may go now, in order.
     pub(super) fn take_ready(&mut self, slot: u16, out: &mut Vec<Deferred>) {
+        self.take_line(slot, out);
+        if slot != MANY_SLOTS && self.blocked.len() == 1 {
+            self.take_line(MANY_SLOTS, out);
+        }
+    }
+
+    fn take_line(&mut self, slot: u16, out: &mut Vec<Deferred>) {
+        if slot == MANY_SLOTS && self.blocked.len() > 1 {
+            return;
+        }
         let Some(blocked) = self.blocked.get_mut(&slot) else { return };
         if blocked.owed > 0 {
             return;

@@ -7,13 +7,16 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use evenkeel_protocol::{Command, Reply};
+use evenkeel_protocol::{Command, Reply, Slot};
 use slab::Slab;
 
 use super::order::{Deferred, Order};
 
 /// Stands for commands without a key: they keep their order among themselves.
 const NO_SLOT: u16 = u16::MAX;
+
+/// Stands for units whose commands have different slots: nothing may pass them, and they pass nothing.
+pub(super) const MANY_SLOTS: u16 = u16::MAX - 1;
 
 /// What a lane may hold.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +54,8 @@ pub enum Failure {
 pub enum Outcome {
     /// The server's reply.
     Reply(Reply),
+    /// The replies to a unit of several commands, in order.
+    Replies(Vec<Reply>),
     /// None will come.
     Failed(Failure),
     /// The connection ended before the reply; the command may go again at its old place with [`Queue::resend`].
@@ -75,6 +80,7 @@ pub(super) struct Entry {
     pub(super) seq: u64,
     pub(super) slot: u16,
     pub(super) may_write: bool,
+    pub(super) replies: u32,
 }
 
 /// A command on its way to the socket or waiting for its reply.
@@ -88,13 +94,21 @@ pub(crate) struct Sent {
     slot: u16,
     may_write: bool,
     may_resend: bool,
+    /// Replies that the unit gets; a token stands in the FIFO for each.
+    pub(crate) replies: u32,
     /// The switch counted this reply: later commands of the slot wait for it.
     owed: bool,
 }
 
 impl Sent {
     fn entry(&self) -> Entry {
-        Entry { index: self.index, seq: self.seq, slot: self.slot, may_write: self.may_write }
+        Entry {
+            index: self.index,
+            seq: self.seq,
+            slot: self.slot,
+            may_write: self.may_write,
+            replies: self.replies,
+        }
     }
 
     fn start(&self) -> u64 {
@@ -154,6 +168,14 @@ struct Completion {
     timeout: u32,
     bytes: u32,
     slot: u16,
+    /// The replies of a unit that are in, while more are owed.
+    parts: Option<Box<Parts>>,
+}
+
+#[derive(Debug)]
+struct Parts {
+    owed: u32,
+    replies: Vec<Reply>,
 }
 
 /// The queue of one lane.
@@ -219,12 +241,12 @@ impl Queue {
         self.order.is_holding()
     }
 
-    /// Takes a place for `command` and appends it. `place` is what an earlier [`Append::Full`] gave.
+    /// Takes a place for a unit of commands and appends it whole. `place` is what an earlier [`Append::Full`] gave.
     ///
     /// Gives the I/O task's waker too, when it sleeps.
     pub(crate) fn append(
         &mut self,
-        command: &Command,
+        unit: &[Command],
         timeout: Duration,
         place: Option<u64>,
         waker: &Waker,
@@ -232,7 +254,7 @@ impl Queue {
         if self.closed {
             return (Append::Closed, None);
         }
-        let len = command.encoded_len();
+        let len = unit.iter().map(Command::encoded_len).sum::<usize>();
         let is_next = match (place, self.line.front()) {
             (_, None) => true,
             (Some(place), Some((first, _))) => place == *first,
@@ -249,7 +271,9 @@ impl Queue {
         }
         let seq = self.next_seq;
         self.next_seq += 1;
-        let slot = command.slot().map_or(NO_SLOT, evenkeel_protocol::Slot::number);
+        let slot = slot_of(unit);
+        let parts = (unit.len() > 1)
+            .then(|| Box::new(Parts { owed: unit.len() as u32, replies: Vec::with_capacity(unit.len()) }));
         let index = self.slots.insert(Completion {
             seq,
             state: State::Waiting(Some(waker.clone())),
@@ -257,31 +281,36 @@ impl Queue {
             timeout: u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX),
             bytes: u32::try_from(len).unwrap_or(u32::MAX),
             slot,
+            parts,
         }) as u32;
         self.bytes += len;
-        let entry = Entry { index, seq, slot, may_write: command.may_write() };
-        self.place(entry, command);
+        let may_write = unit.iter().any(Command::may_write);
+        self.place(Entry { index, seq, slot, may_write, replies: unit.len() as u32 }, unit);
         if let Some(next) = wake {
             next.wake();
         }
         (Append::Queued(Ticket { index, seq }), self.io.take())
     }
 
-    fn place(&mut self, entry: Entry, command: &Command) {
+    fn place(&mut self, entry: Entry, unit: &[Command]) {
         if !self.order.is_empty() && self.order.must_wait(entry.slot, entry.may_write) {
             let mut wire = BytesMut::new();
-            command.encode(&mut wire);
+            for command in unit {
+                command.encode(&mut wire);
+            }
             return self.order.wait(Deferred { entry, wire });
         }
         let shared = &mut self.shared;
         let before = self.out.len();
         let mut by_reference = 0;
-        command.encode_with(&mut self.out, |out, bytes| {
-            by_reference += bytes.len();
-            shared.push((out.len(), bytes));
-        });
+        for command in unit {
+            command.encode_with(&mut self.out, |out, bytes| {
+                by_reference += bytes.len();
+                shared.push((out.len(), bytes));
+            });
+        }
         let len = self.out.len() - before + by_reference;
-        self.push_sent(entry, len, command.may_run_twice());
+        self.push_sent(entry, len, unit.iter().all(Command::may_run_twice));
     }
 
     fn push_sent(&mut self, entry: Entry, len: usize, may_resend: bool) {
@@ -294,6 +323,7 @@ impl Queue {
             slot: entry.slot,
             may_write: entry.may_write,
             may_resend,
+            replies: entry.replies,
             owed: false,
         });
     }
@@ -383,7 +413,7 @@ impl Queue {
     }
 
     /// Sends a command again at its old place in its slot's order.
-    pub(crate) fn resend(&mut self, ticket: &Ticket, command: &Command, waker: &Waker) -> Option<Waker> {
+    pub(crate) fn resend(&mut self, ticket: &Ticket, unit: &[Command], waker: &Waker) -> Option<Waker> {
         let closed = self.closed;
         let completion = self.slot_mut(ticket.index, ticket.seq)?;
         if closed {
@@ -392,14 +422,21 @@ impl Queue {
             return None;
         }
         completion.state = State::Waiting(Some(waker.clone()));
+        if let Some(parts) = &mut completion.parts {
+            parts.owed = unit.len() as u32;
+            parts.replies.clear();
+        }
         let entry = Entry {
             index: ticket.index,
             seq: ticket.seq,
             slot: completion.slot,
-            may_write: command.may_write(),
+            may_write: unit.iter().any(Command::may_write),
+            replies: unit.len() as u32,
         };
         let mut wire = BytesMut::new();
-        command.encode(&mut wire);
+        for command in unit {
+            command.encode(&mut wire);
+        }
         let slot = completion.slot;
         self.order.resend(ticket.seq, Deferred { entry, wire });
         self.flush(slot);
@@ -433,7 +470,9 @@ impl Queue {
         self.out_len = 0;
         for mut token in self.fresh.drain(..) {
             token.end += batch.base;
-            sent(token);
+            for _ in 0..token.replies {
+                sent(token);
+            }
         }
         true
     }
@@ -479,13 +518,29 @@ impl Queue {
     /// Hands out replies; wakers of callers go to `wakers`, to be called without the lock.
     pub(crate) fn complete(&mut self, replies: &mut Vec<(Sent, Reply)>, wakers: &mut Vec<Waker>) {
         for (sent, reply) in replies.drain(..) {
-            self.finish(sent.index, sent.seq, Outcome::Reply(reply), wakers);
+            self.answer(&sent, reply, wakers);
             if sent.owed {
                 self.order.settle(sent.slot);
                 self.flush(sent.slot);
             }
         }
         self.offer_room(wakers);
+    }
+
+    /// One reply of a command or unit.
+    fn answer(&mut self, sent: &Sent, reply: Reply, wakers: &mut Vec<Waker>) {
+        if sent.replies == 1 {
+            return self.finish(sent.index, sent.seq, Outcome::Reply(reply), wakers);
+        }
+        let Some(parts) = self.slot_mut(sent.index, sent.seq).and_then(|slot| slot.parts.as_mut()) else {
+            return;
+        };
+        parts.owed = parts.owed.saturating_sub(1);
+        parts.replies.push(reply);
+        if parts.owed == 0 {
+            let replies = std::mem::take(&mut parts.replies);
+            self.finish(sent.index, sent.seq, Outcome::Replies(replies), wakers);
+        }
     }
 
     fn finish(&mut self, index: u32, seq: u64, outcome: Outcome, wakers: &mut Vec<Waker>) {
@@ -535,8 +590,10 @@ impl Queue {
                 self.order.settle(sent.slot);
             }
             if sent.end > written {
-                // The server cannot have seen its end: not executed.
-                back.push(sent);
+                // The server cannot have seen its end: not executed. A unit has a token for each reply.
+                if back.last().is_none_or(|last: &Sent| last.seq != sent.seq) {
+                    back.push(sent);
+                }
                 continue;
             }
             let waits =
@@ -726,6 +783,13 @@ impl Queue {
             self.finish(index, seq, Outcome::Failed(Failure::Lost), wakers);
         }
     }
+}
+
+/// The slot that orders a unit.
+fn slot_of(unit: &[Command]) -> u16 {
+    let mut slots = unit.iter().map(|command| command.slot().map_or(NO_SLOT, Slot::number));
+    let first = slots.next().unwrap_or(NO_SLOT);
+    if slots.all(|slot| slot == first) { first } else { MANY_SLOTS }
 }
 
 #[cfg(test)]

@@ -90,7 +90,10 @@ impl Spec {
             }
             index += 1;
         }
-        #[expect(clippy::panic, reason = "evaluated when compiling: a name that the table does not have fails the build")]
+        #[expect(
+            clippy::panic,
+            reason = "evaluated when compiling: a name that the table does not have fails the build"
+        )]
         {
             panic!("no such command in the table")
         }

@@ -46,8 +46,16 @@ impl LaneCall {
 
     /// Takes a place at the first poll, then waits for the outcome. The same command must be given each time.
     ///
-    /// After [`Outcome::MayResend`] the next poll sends the command again, at its old place.
+    /// As [`poll_unit`](Self::poll_unit), for a single command.
     pub fn poll(&mut self, command: &Command, cx: &mut Context<'_>) -> Poll<Outcome> {
+        self.poll_unit(std::slice::from_ref(command), cx)
+    }
+
+    /// Takes a place for commands that stay together on the wire; the same ones must be given each time.
+    ///
+    /// One command gives [`Outcome::Reply`], several give [`Outcome::Replies`].
+    /// After [`Outcome::MayResend`] the next poll sends the command again, at its old place.
+    pub fn poll_unit(&mut self, unit: &[Command], cx: &mut Context<'_>) -> Poll<Outcome> {
         let place = match &self.state {
             State::Placed(ticket) => {
                 let outcome = self.shared.queue.lock().poll(ticket, cx);
@@ -67,7 +75,7 @@ impl LaneCall {
             }
             State::Resendable(_) => {
                 if let State::Resendable(ticket) = std::mem::replace(&mut self.state, State::Spent) {
-                    let io = self.shared.queue.lock().resend(&ticket, command, cx.waker());
+                    let io = self.shared.queue.lock().resend(&ticket, unit, cx.waker());
                     self.state = State::Placed(ticket);
                     if let Some(io) = io {
                         io.wake();
@@ -79,7 +87,7 @@ impl LaneCall {
             State::Fresh => None,
             State::InLine(place) => Some(*place),
         };
-        let (append, io) = self.shared.queue.lock().append(command, self.timeout, place, cx.waker());
+        let (append, io) = self.shared.queue.lock().append(unit, self.timeout, place, cx.waker());
         if let Some(io) = io {
             io.wake();
         }

@@ -236,6 +236,13 @@ impl LaneTask {
                             let refused = error.is_refused();
                             self.observer.dial_failed(self.shared.id, &error);
                             self.shared.last_error.store(Some(Arc::new(error)));
+                            self.shared.ready.send_if_modified(|state| {
+                                let connecting = *state == Readiness::Connecting;
+                                if connecting {
+                                    *state = Readiness::Failing;
+                                }
+                                connecting
+                            });
                             if self.config.reconnect || self.active.is_some() {
                                 self.input(Input::DialFailed { dial: id, refused });
                             } else {

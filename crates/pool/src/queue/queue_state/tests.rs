@@ -36,7 +36,7 @@ impl Bench {
     }
 
     fn append(&mut self, command: &Command) -> Ticket {
-        match self.queue.append(command, Duration::from_secs(1), None, &self.waker).0 {
+        match self.queue.append(std::slice::from_ref(command), Duration::from_secs(1), None, &self.waker).0 {
             Append::Queued(ticket) => ticket,
             other => panic!("{other:?}"),
         }
@@ -67,6 +67,9 @@ impl Bench {
         match self.queue.poll(ticket, &mut Context::from_waker(&waker)) {
             Poll::Pending => "pending".into(),
             Poll::Ready(Outcome::Reply(reply)) => reply.decode::<String>().unwrap(),
+            Poll::Ready(Outcome::Replies(replies)) => {
+                replies.iter().map(|reply| reply.decode::<String>().unwrap()).collect::<Vec<_>>().join(" ")
+            }
             Poll::Ready(Outcome::Failed(failure)) => format!("{failure:?}"),
             Poll::Ready(Outcome::MayResend) => "MayResend".into(),
         }
@@ -142,9 +145,9 @@ fn what_is_sent_again_goes_before_what_came_later_on_its_slot() {
     let other = bench.append(&incr("b"));
     assert_eq!(order(&bench.take()), ["b"]);
     let waker = bench.waker.clone();
-    bench.queue.resend(&second, &get("a"), &waker);
+    bench.queue.resend(&second, &[get("a")], &waker);
     assert_eq!(order(&bench.take()), [""; 0]);
-    bench.queue.resend(&first, &get("a"), &waker);
+    bench.queue.resend(&first, &[get("a")], &waker);
     let wire = bench.take();
     assert_eq!(order(&wire), ["a", "a", "a"]);
     assert!(wire.ends_with("INCR\r\n$1\r\na\r\n"));
@@ -245,17 +248,17 @@ fn a_full_queue_serves_its_line_in_order() {
     let a = bench.append(&get("a"));
     let waker = bench.waker.clone();
     let second = Duration::from_secs(1);
-    let Append::Full(one) = bench.queue.append(&get("long-enough-to-fill"), second, None, &waker).0 else {
+    let Append::Full(one) = bench.queue.append(&[get("long-enough-to-fill")], second, None, &waker).0 else {
         panic!()
     };
-    let Append::Full(two) = bench.queue.append(&get("b"), second, None, &waker).0 else { panic!() };
+    let Append::Full(two) = bench.queue.append(&[get("b")], second, None, &waker).0 else { panic!() };
     bench.take();
     bench.reply("+A\r\n");
     assert_eq!(bench.outcome(&a), "A");
     assert!(
-        matches!(bench.queue.append(&get("b"), second, Some(two), &waker).0, Append::Full(place) if place == two)
+        matches!(bench.queue.append(&[get("b")], second, Some(two), &waker).0, Append::Full(place) if place == two)
     );
-    assert!(matches!(bench.queue.append(&get("long"), second, Some(one), &waker).0, Append::Queued(_)));
+    assert!(matches!(bench.queue.append(&[get("long")], second, Some(one), &waker).0, Append::Queued(_)));
     bench.queue.leave_line(two);
     assert!(bench.queue.line.is_empty());
 }
@@ -271,5 +274,45 @@ fn closing_tells_everybody_the_truth() {
     assert_eq!(bench.outcome(&sent), "pending");
     bench.queue.abandon(&mut bench.wakers);
     assert_eq!(bench.outcome(&sent), "Lost");
-    assert!(matches!(bench.queue.append(&get("x"), Duration::ZERO, None, &bench.waker).0, Append::Closed));
+    assert!(matches!(bench.queue.append(&[get("x")], Duration::ZERO, None, &bench.waker).0, Append::Closed));
+}
+
+#[test]
+fn a_unit_stays_together_and_nothing_passes_it() {
+    let mut bench = Bench::new(1 << 20);
+    let held = bench.append(&incr("a"));
+    bench.take();
+    bench.queue.leave(bench.fifo.iter_mut());
+    let waker = bench.waker.clone();
+    let unit = [incr("a"), incr("b")];
+    let Append::Queued(unit) = bench.queue.append(&unit, Duration::from_secs(1), None, &waker).0 else {
+        panic!()
+    };
+    let later = bench.append(&incr("c"));
+    assert_eq!(bench.take(), "");
+    bench.reply("+1\r\n");
+    assert_eq!(order(&bench.take()), ["a", "b", "c"]);
+    for text in ["+2\r\n", "+3\r\n", "+4\r\n"] {
+        bench.reply(text);
+    }
+    for (ticket, text) in [(&held, "1"), (&unit, "2 3"), (&later, "4")] {
+        assert_eq!(bench.outcome(ticket), text);
+    }
+    assert_eq!((bench.queue.bytes(), bench.queue.in_order()), (0, 0));
+}
+
+#[test]
+fn a_lost_unit_is_unknown_as_a_whole() {
+    let mut bench = Bench::new(1 << 20);
+    let waker = bench.waker.clone();
+    let unit = [incr("a"), incr("b")];
+    let Append::Queued(written) = bench.queue.append(&unit, Duration::from_secs(1), None, &waker).0 else {
+        panic!()
+    };
+    bench.take();
+    bench.reply("+1\r\n");
+    let end = bench.batch.end;
+    bench.lose(end);
+    assert_eq!(bench.outcome(&written), "Lost");
+    assert_eq!((bench.queue.bytes(), bench.queue.in_order()), (0, 0));
 }
