@@ -1,0 +1,300 @@
+//! `Handoff`: one endpoint on its way to another server, its timetable and its connections; the engine moves it on.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use evenkeel_protocol::Endpoint;
+
+use super::names::is_name;
+use crate::{ConnId, HandoffCause, HandoffId, MoveError, ids::Site};
+
+/// A server that announces more than this has its units wrong.
+pub(crate) const MAX_GRACE: Duration = Duration::from_secs(600);
+/// The widest spread of clients over the start of one move.
+const MAX_JITTER: Duration = Duration::from_millis(500);
+/// Sockets were seen to be closed up to 4 s after the announced end (measured); told again until then, it is a repeat.
+const FORGET_AFTER: Duration = Duration::from_secs(10);
+/// A quiet move may look for the server this long after the announced close; then the old connection is used again.
+pub(crate) const QUIET_PATIENCE: Duration = Duration::from_millis(250);
+/// How long DNS may take to name another address before a drain goes by the name as it is.
+const DNS_PATIENCE: Duration = Duration::from_secs(1);
+/// First pause between attempts; it doubles.
+const BACKOFF: Duration = Duration::from_millis(50);
+/// Longest pause between attempts.
+const MAX_BACKOFF: Duration = Duration::from_secs(1);
+
+/// What starts a handoff.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) cause: HandoffCause,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) seq: Option<u64>,
+    pub(crate) target: Option<Endpoint>,
+    pub(crate) grace: Duration,
+}
+
+/// When what happens in a handoff.
+///
+/// ```text
+///   announced   start_at            name_at                      deadline  quiet_at  close_at      forget_at
+///   |--jitter---|--- the target ----|--- the configured name ----|- margin -|--------|-- repeats --|
+///                  + retries          earlier, when DNS says so   give up    last     the server
+///                                                                 on dials   chance   closes
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Timetable {
+    pub(crate) announced: Instant,
+    pub(crate) start_at: Instant,
+    pub(crate) name_at: Instant,
+    pub(crate) deadline: Instant,
+    pub(crate) quiet_at: Instant,
+    pub(crate) close_at: Instant,
+    /// What is not answered by then never will be.
+    pub(crate) settle_at: Instant,
+    pub(crate) forget_at: Instant,
+}
+
+impl Timetable {
+    /// `drawn` gives a number in `0..most`.
+    pub(crate) fn new(now: Instant, plan: &Plan, drawn: impl Fn(Duration) -> Duration) -> Self {
+        let grace = plan.grace.min(MAX_GRACE);
+        let jitter = match plan.cause {
+            HandoffCause::Moving | HandoffCause::Vanished => drawn((grace / 20).min(MAX_JITTER)),
+            HandoffCause::Drain | HandoffCause::Topology => Duration::ZERO,
+        };
+        let close_at = now + grace;
+        // What is owed on the old side must be in before the server closes it.
+        let quiet_lead = (grace / 300).clamp(Duration::from_millis(5), Duration::from_millis(50)).min(grace);
+        let margin = (grace / 20).min(Duration::from_millis(250)).max(quiet_lead).min(grace);
+        let name_at = match (plan.cause, &plan.target) {
+            // The name is right by half of the grace at the earliest (measured); the jitter spreads the fleet before it.
+            (HandoffCause::Moving, None) => now + (grace / 2).saturating_sub(jitter),
+            // A target that is dead says nothing about the name: the later, the more likely it is right.
+            (_, Some(_)) => now + grace * 3 / 4,
+            (_, None) if is_name(&plan.endpoint) => now + jitter + (grace / 4).min(DNS_PATIENCE),
+            (_, None) => now + jitter,
+        };
+        Self {
+            announced: now,
+            start_at: now + jitter,
+            name_at,
+            deadline: now + grace.saturating_sub(margin),
+            quiet_at: now + grace.saturating_sub(quiet_lead),
+            close_at,
+            settle_at: close_at + QUIET_PATIENCE * 2,
+            forget_at: close_at + FORGET_AFTER,
+        }
+    }
+
+    /// How often the name is asked: some fifteen times in the grace, between ten times a second and once.
+    pub(crate) fn dns_interval(&self) -> Duration {
+        ((self.close_at - self.announced) / 15).clamp(Duration::from_millis(100), Duration::from_secs(1))
+    }
+}
+
+/// Where one connection stands in a handoff.
+///
+/// ```text
+///                 due, worker free          Switched
+///   Waiting{until} ---------------> Moving ---------> Settled (the successor) --told again--> Stuck
+///      ^   ^                          |                                                        |  quiet_at
+///      |   +------ retry, fallback ---+---- hopeless --> Stuck --------- quiet_at --------> Moving (quietly)
+///      |                                                                                       |
+///      +-- DNS names another address -- Stuck                               Abandoned <--------+ failed
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Left to the server's close and to ordinary reconnection.
+    Abandoned,
+    /// An attempt is under way.
+    Moving {
+        /// To the named target, under its breaker.
+        to_target: bool,
+        /// The last chance before the server closes.
+        quiet: bool,
+    },
+    /// It needs nothing (any more).
+    Settled,
+    /// Nothing better than the retiring server is known; the last chance comes just before its close.
+    Stuck,
+    /// The next attempt comes at `until`, when a worker is free.
+    Waiting {
+        /// When.
+        until: Instant,
+    },
+}
+
+/// One connection of a handoff.
+#[derive(Clone, Debug)]
+pub(crate) struct Member {
+    pub(crate) state: State,
+    /// Whether the named target is still the way to go.
+    pub(crate) to_target: bool,
+    /// Failed attempts on the present way.
+    pub(crate) failures: u8,
+    /// How often it was made anew in this handoff.
+    pub(crate) moves: u8,
+    /// What DNS names for it in place of its present peer.
+    pub(crate) address: Option<IpAddr>,
+    /// The server told this very connection.
+    pub(crate) told: bool,
+    pub(crate) last_error: Option<MoveError>,
+}
+
+impl Member {
+    pub(crate) fn waiting(until: Instant, to_target: bool, told: bool) -> Self {
+        Self {
+            state: State::Waiting { until },
+            to_target,
+            failures: 0,
+            moves: 0,
+            address: None,
+            told,
+            last_error: None,
+        }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.state, State::Moving { .. } | State::Stuck | State::Waiting { .. })
+    }
+
+    /// True while a better address from DNS would help.
+    pub(crate) fn wants_name(&self) -> bool {
+        !self.to_target
+            && matches!(self.state, State::Stuck | State::Waiting { .. })
+            && self.moves < MAX_MOVES
+    }
+}
+
+/// A connection is made anew at most this often for one announcement.
+pub(crate) const MAX_MOVES: u8 = 2;
+
+/// One endpoint on its way.
+#[derive(Debug)]
+pub(crate) struct Handoff {
+    pub(crate) id: HandoffId,
+    pub(crate) plan: Plan,
+    pub(crate) at: Timetable,
+    /// Where the retiring server was seen.
+    pub(crate) sites: BTreeSet<Site>,
+    pub(crate) members: BTreeMap<ConnId, Member>,
+    /// Connections that were told before they were ready.
+    pub(crate) told_early: BTreeSet<ConnId>,
+    /// Attempts at once; fewer when the target is full.
+    pub(crate) limit: usize,
+    /// The target is out of question for the rest of this handoff.
+    pub(crate) target_dead: bool,
+    pub(crate) finished: bool,
+    pub(crate) moved: u32,
+    pub(crate) abandoned: u32,
+}
+
+impl Handoff {
+    pub(crate) fn new(id: HandoffId, plan: Plan, at: Timetable, limit: usize) -> Self {
+        Self {
+            id,
+            plan,
+            at,
+            sites: BTreeSet::new(),
+            members: BTreeMap::new(),
+            told_early: BTreeSet::new(),
+            limit,
+            target_dead: false,
+            finished: false,
+            moved: 0,
+            abandoned: 0,
+        }
+    }
+
+    /// The way that a connection which joins now takes, and when.
+    pub(crate) fn joining(&self, now: Instant, told: bool) -> Member {
+        let to_target = self.plan.target.is_some() && !self.target_dead;
+        let from = if to_target { self.at.start_at } else { self.at.name_at };
+        Member::waiting(now.max(from), to_target, told)
+    }
+
+    pub(crate) fn moving(&self) -> usize {
+        self.members.values().filter(|member| matches!(member.state, State::Moving { .. })).count()
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.members.values().filter(|member| matches!(member.state, State::Waiting { .. })).count()
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        !self.members.values().any(Member::is_open)
+    }
+
+    /// Whether a connection that leads to `site` is one of those that the server retires.
+    pub(crate) fn concerns(&self, site: &Site) -> bool {
+        self.sites.contains(site)
+    }
+
+    /// Whether the configured name is a way out when the target is none.
+    pub(crate) fn may_use_name(&self) -> bool {
+        self.plan.cause != HandoffCause::Topology
+    }
+
+    /// When the engine must look at it again, if nothing happens before.
+    pub(crate) fn next_timeout(&self, now: Instant) -> Instant {
+        let later = |at: Instant| (now < at).then_some(at);
+        let members = self.members.values().filter_map(|member| match member.state {
+            State::Waiting { until } => later(until),
+            _ => None,
+        });
+        members
+            .chain(later(self.at.start_at))
+            .chain(later(self.at.name_at))
+            .chain(later(self.at.deadline))
+            .chain(later(self.at.quiet_at))
+            .chain(later(self.at.close_at))
+            .chain(later(self.at.settle_at))
+            .min()
+            .unwrap_or(self.at.forget_at)
+    }
+}
+
+/// The pause after so many failures in a row; `spread` gives a number in `0..most`.
+pub(crate) fn backoff(failures: u8, spread: impl Fn(Duration) -> Duration) -> Duration {
+    let doubled = BACKOFF.saturating_mul(1 << u32::from(failures.saturating_sub(1)).min(6));
+    let pause = doubled.min(MAX_BACKOFF);
+    pause + spread(pause / 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[expect(clippy::disallowed_methods, reason = "origin of virtual time")]
+    fn origin() -> Instant {
+        Instant::now()
+    }
+
+    fn table(grace_ms: u64, target: bool, drawn: Duration) -> (u128, u128, u128, u128, u128) {
+        let now = origin();
+        let plan = Plan {
+            cause: HandoffCause::Moving,
+            endpoint: Endpoint::new("h", 1),
+            seq: Some(1),
+            target: target.then(|| Endpoint::new("t", 1)),
+            grace: Duration::from_millis(grace_ms),
+        };
+        let at = Timetable::new(now, &plan, |most| drawn.min(most));
+        let ms = |instant: Instant| (instant - now).as_millis();
+        (ms(at.start_at), ms(at.name_at), ms(at.deadline), ms(at.quiet_at), ms(at.close_at))
+    }
+
+    #[test]
+    fn the_timetable_follows_the_grace() {
+        let all = Duration::MAX;
+        assert_eq!(table(15_000, false, Duration::ZERO), (0, 7_500, 14_750, 14_950, 15_000));
+        assert_eq!(table(15_000, true, all), (500, 11_250, 14_750, 14_950, 15_000));
+        assert_eq!(table(3_000, false, all), (150, 1_350, 2_850, 2_990, 3_000));
+        // A second is no rounding to zero.
+        assert_eq!(table(1_000, false, Duration::ZERO), (0, 500, 950, 995, 1_000));
+        assert_eq!(table(u64::MAX, true, all).4, MAX_GRACE.as_millis());
+    }
+}

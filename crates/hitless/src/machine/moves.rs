@@ -1,0 +1,421 @@
+//! How handoffs are carried through: who is dialled when, what a result means, and when to give up.
+
+use std::time::Instant;
+
+use evenkeel_protocol::Endpoint;
+
+use super::{
+    Conn, HandoffEngine,
+    breaker::{Change, Permit},
+    handoff::{Handoff, MAX_MOVES, Member, QUIET_PATIENCE, State, backoff},
+    jitter,
+};
+use crate::{
+    Action, ConnId, Destination, Event, Family, HandoffId, Move, MoveError, MoveStyle, Origin, Scope,
+};
+
+/// A move in place that has not begun by three quarters of the grace gets its turn then.
+const IN_PLACE_AFTER: (u32, u32) = (3, 4);
+
+impl HandoffEngine {
+    pub(super) fn pump_all(&mut self, now: Instant) {
+        let ids: Vec<_> = self.handoffs.keys().copied().collect();
+        for id in ids {
+            self.pump(now, id);
+        }
+    }
+
+    /// Starts every attempt of a handoff that is due and allowed.
+    fn pump(&mut self, now: Instant, id: HandoffId) {
+        let Some(handoff) = self.handoffs.get(&id) else { return };
+        let at = handoff.at;
+        if now < at.start_at {
+            return;
+        }
+        if at.quiet_at <= now {
+            self.last_chance(now, id);
+        } else if now < at.deadline {
+            let due: Vec<ConnId> = handoff
+                .members
+                .iter()
+                .filter(|(_, member)| matches!(member.state, State::Waiting { until } if until <= now))
+                .map(|(conn, _)| *conn)
+                .collect();
+            for conn in due {
+                if !self.attempt(now, id, conn) {
+                    break;
+                }
+            }
+        } else if let Some(handoff) = self.handoffs.get_mut(&id) {
+            for member in handoff.members.values_mut() {
+                if matches!(member.state, State::Waiting { .. }) {
+                    member.state = State::Stuck;
+                }
+            }
+        }
+        self.finish(now, id);
+    }
+
+    /// Starts one attempt; `false` when no further one of this handoff can start now.
+    fn attempt(&mut self, now: Instant, id: HandoffId, conn: ConnId) -> bool {
+        let Some(known) = self.conns.get(&conn).filter(|known| self.is_free(now, known)) else { return true };
+        let endpoint = &known.origin.endpoint;
+        let elsewhere: usize = self
+            .handoffs
+            .values()
+            .filter(|other| other.id != id && other.plan.endpoint == *endpoint)
+            .map(Handoff::moving)
+            .sum();
+        let Some(handoff) = self.handoffs.get_mut(&id) else { return false };
+        if handoff.moving() >= handoff.limit || elsewhere + handoff.moving() >= self.sizes.workers {
+            return false;
+        }
+        let Some(member) = handoff.members.get_mut(&conn) else { return true };
+        let target = handoff.plan.target.clone().filter(|_| member.to_target);
+        if let Some(target) = &target {
+            match self.breakers.permit(now, target) {
+                Permit::Go => {}
+                Permit::Wait => return false,
+                Permit::Refuse => {
+                    self.give_target_up(now, id);
+                    return true;
+                }
+            }
+        }
+        let (n, d) = IN_PLACE_AFTER;
+        let late = handoff.at.announced + (handoff.at.close_at - handoff.at.announced) * n / d <= now;
+        let crowded = member.last_error == Some(MoveError::Full) && handoff.limit == 1 && late;
+        let style = if crowded { MoveStyle::InPlace } else { MoveStyle::Beside };
+        member.state = State::Moving { to_target: target.is_some(), quiet: false };
+        let address = member.address.filter(|_| target.is_none());
+        let one = Move {
+            handoff: id,
+            conn,
+            to: Destination { endpoint: target.unwrap_or_else(|| handoff.plan.endpoint.clone()), address },
+            style,
+            deadline: handoff.at.deadline.min(now + self.settings.handoff_timeout()),
+            drain_until: handoff.at.close_at,
+        };
+        self.begin(one);
+        true
+    }
+
+    fn begin(&mut self, one: Move) {
+        if let Some(conn) = self.conns.get_mut(&one.conn) {
+            conn.busy = Some(one.handoff);
+        }
+        self.metrics.attempts += 1;
+        self.act(Action::Move(one));
+    }
+
+    /// Nobody moves it; an answer that is long overdue is not waited for.
+    fn is_free(&self, now: Instant, known: &Conn) -> bool {
+        let owed = known.busy.and_then(|id| self.handoffs.get(&id)).is_some_and(|by| now < by.at.settle_at);
+        !owed && !known.draining
+    }
+
+    /// Just before the server closes: connections for which nothing better was found fall silent, so that no command is
+    /// cut, and are made anew at the close; attempts that were not answered are given up.
+    fn last_chance(&mut self, now: Instant, id: HandoffId) {
+        let free: Vec<ConnId> =
+            self.conns.iter().filter(|(_, known)| self.is_free(now, known)).map(|(conn, _)| *conn).collect();
+        let Some(handoff) = self.handoffs.get_mut(&id) else { return };
+        let at = handoff.at;
+        let endpoint = match &handoff.plan.target {
+            Some(target) if !handoff.may_use_name() => target.clone(),
+            _ => handoff.plan.endpoint.clone(),
+        };
+        let mut moves = Vec::new();
+        let mut missed = Vec::new();
+        for (conn, member) in &mut handoff.members {
+            let free = free.binary_search(conn).is_ok();
+            match member.state {
+                State::Stuck | State::Waiting { .. }
+                    if free && now < at.close_at && member.moves < MAX_MOVES =>
+                {
+                    member.state = State::Moving { to_target: false, quiet: true };
+                    moves.push(Move {
+                        handoff: id,
+                        conn: *conn,
+                        to: Destination { endpoint: endpoint.clone(), address: member.address },
+                        style: MoveStyle::Quiet { dial_at: at.close_at },
+                        deadline: at.close_at + QUIET_PATIENCE,
+                        drain_until: at.close_at + QUIET_PATIENCE,
+                    });
+                }
+                State::Stuck | State::Waiting { .. } => {
+                    missed.push((*conn, member.last_error.unwrap_or(MoveError::Deadline)));
+                    member.state = State::Abandoned;
+                }
+                State::Moving { quiet: false, .. } => {
+                    missed.push((*conn, MoveError::Deadline));
+                    self.metrics.deadline_misses += 1;
+                    member.state = State::Abandoned;
+                }
+                State::Moving { quiet: true, .. } if at.settle_at <= now => {
+                    missed.push((*conn, MoveError::Deadline));
+                    self.metrics.deadline_misses += 1;
+                    member.state = State::Abandoned;
+                }
+                State::Abandoned | State::Moving { .. } | State::Settled => {}
+            }
+        }
+        for one in moves {
+            self.begin(one);
+        }
+        for (conn, cause) in missed {
+            self.abandoned(id, conn, cause);
+        }
+    }
+
+    /// The connection is left to ordinary reconnection. Whoever still moves it may report what came of it.
+    fn abandoned(&mut self, id: HandoffId, conn: ConnId, cause: MoveError) {
+        if let Some(handoff) = self.handoffs.get_mut(&id) {
+            handoff.abandoned += 1;
+        }
+        self.report(Event::ConnAbandoned { handoff: id, conn, cause });
+    }
+
+    pub(super) fn abandon_open(&mut self, now: Instant, id: HandoffId) {
+        let Some(handoff) = self.handoffs.get_mut(&id) else { return };
+        let mut open = Vec::new();
+        for (conn, member) in handoff.members.iter_mut().filter(|(_, member)| member.is_open()) {
+            member.state = State::Abandoned;
+            open.push((*conn, member.last_error.unwrap_or(MoveError::Deadline)));
+        }
+        for (conn, cause) in open {
+            self.abandoned(id, conn, cause);
+        }
+        self.finish(now, id);
+    }
+
+    pub(super) fn switched(&mut self, now: Instant, conn: ConnId, successor: &Origin) {
+        let mut busy = None;
+        if let Some(old) = self.conns.get_mut(&conn) {
+            old.draining = true;
+            busy = old.busy.take();
+        }
+        let new = successor.conn;
+        let site = successor.site();
+        self.remember(now, successor.clone());
+        self.relax_after_move(now, new);
+        let mut told_early = false;
+        for handoff in self.handoffs.values_mut() {
+            told_early |= handoff.told_early.remove(&new) && Some(handoff.id) == busy;
+        }
+        let mut settled = None;
+        if let Some(id) = busy
+            && let Some(handoff) = self.handoffs.get_mut(&id)
+            && let Some(member) = handoff.members.remove(&conn)
+        {
+            let to_target = matches!(member.state, State::Moving { to_target: true, .. });
+            let on_target = handoff.plan.target.as_ref() == Some(&successor.dialled);
+            let still_there = !on_target && told_early || to_target && handoff.concerns(&site);
+            let mut next = Member {
+                state: State::Settled,
+                moves: member.moves + 1,
+                to_target: false,
+                failures: 0,
+                address: None,
+                told: told_early,
+                last_error: None,
+            };
+            if still_there && next.moves < MAX_MOVES && now < handoff.at.quiet_at {
+                next.state = State::Stuck;
+            }
+            handoff.members.insert(new, next);
+            handoff.moved += 1;
+            // It was given up too early.
+            handoff.abandoned -= u32::from(member.state == State::Abandoned);
+            settled = Some((id, to_target, handoff.plan.target.clone(), now - handoff.at.announced));
+        }
+        if let Some((id, to_target, target, took)) = settled {
+            if let (true, Some(target)) = (to_target, target) {
+                self.judge_target(now, &target, true);
+            }
+            self.metrics.durations.record(took);
+            self.report(Event::ConnMoved { handoff: id, conn, successor: new, took });
+            self.ask_name(now, id);
+        }
+        self.rejoin_others(now, conn, new, successor, busy);
+        self.pump_all(now);
+    }
+
+    /// Other handoffs waited for the old connection; the successor takes its place where it leads to their server too.
+    fn rejoin_others(
+        &mut self,
+        now: Instant,
+        old: ConnId,
+        new: ConnId,
+        successor: &Origin,
+        busy: Option<HandoffId>,
+    ) {
+        let site = successor.site();
+        let mut join = Vec::new();
+        for handoff in self.handoffs.values_mut().filter(|handoff| Some(handoff.id) != busy) {
+            if handoff.members.remove(&old).is_some()
+                && handoff.concerns(&site)
+                && handoff.plan.target.as_ref() != Some(&successor.dialled)
+                && now < handoff.at.deadline
+            {
+                join.push(handoff.id);
+            }
+        }
+        for id in join {
+            self.join(now, id, new);
+        }
+    }
+
+    fn relax_after_move(&mut self, now: Instant, id: ConnId) {
+        let key = self.key();
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        if conn.tail.is_some() {
+            return;
+        }
+        conn.tail = Some((now + self.settings.post_handoff_relaxed_duration(), key));
+        self.metrics.relaxed(Family::Handoff);
+        let floor = self.settings.relaxed_timeout();
+        if let Some(action) = self.ledger.acquire(&Scope::Conn(id), key, floor, Family::Handoff) {
+            self.act(action);
+        }
+    }
+
+    pub(super) fn move_failed(&mut self, now: Instant, conn: ConnId, cause: MoveError) {
+        let Some(id) = self.conns.get_mut(&conn).and_then(|known| known.busy.take()) else { return };
+        self.report(Event::MoveFailed { handoff: id, conn, cause });
+        let Some(handoff) = self.handoffs.get_mut(&id) else { return };
+        let seed = self.seed;
+        let pause = |failures: u8| {
+            backoff(failures, |most| jitter::uniform(seed, conn.0 ^ u64::from(failures) << 32, most))
+        };
+        let may_use_name = handoff.may_use_name();
+        let target_dead = handoff.target_dead;
+        let Some(member) = handoff.members.get_mut(&conn) else { return };
+        let State::Moving { to_target, quiet } = member.state else { return };
+        let target = handoff.plan.target.clone().filter(|_| to_target);
+        let by_name = to_target && may_use_name;
+        member.last_error = Some(cause);
+        member.failures = member.failures.saturating_add(1);
+        match cause {
+            _ if quiet => {
+                member.state = State::Abandoned;
+                self.abandoned(id, conn, cause);
+            }
+            MoveError::Closed => {
+                handoff.members.remove(&conn);
+            }
+            // Nothing will change about it before the close.
+            MoveError::Unsupported => {
+                member.state = State::Abandoned;
+                self.abandoned(id, conn, cause);
+            }
+            _ if by_name && target_dead => to_name(handoff, now, conn),
+            // The target lives; what it refuses is one more at this time, which is no failed attempt.
+            MoveError::Full => {
+                member.failures = member.failures.saturating_sub(1);
+                member.state = State::Waiting { until: now + pause(3) };
+                handoff.limit = (handoff.limit / 2).max(1);
+            }
+            MoveError::Auth | MoveError::Forbidden => {
+                member.state = State::Stuck;
+                if by_name {
+                    self.give_target_up(now, id);
+                }
+            }
+            MoveError::Deadline | MoveError::Handshake | MoveError::NotReady | MoveError::Unreachable => {
+                if member.failures <= self.settings.max_handoff_retries() {
+                    member.state = State::Waiting { until: now + pause(member.failures) };
+                } else if by_name {
+                    to_name(handoff, now, conn);
+                } else {
+                    member.state = State::Stuck;
+                }
+            }
+        }
+        if let Some(target) = target {
+            match cause {
+                // What the server answers shows that it lives; what we lost ourselves shows nothing.
+                MoveError::Closed
+                | MoveError::Full
+                | MoveError::Unsupported
+                | MoveError::NotReady
+                | MoveError::Auth
+                | MoveError::Forbidden => self.breakers.cancel(&target),
+                MoveError::Deadline | MoveError::Handshake | MoveError::Unreachable => {
+                    self.judge_target(now, &target, false);
+                }
+            }
+        }
+        self.unless_target_used(now, id);
+        self.ask_name(now, id);
+        self.pump_all(now);
+    }
+
+    fn judge_target(&mut self, now: Instant, target: &Endpoint, success: bool) {
+        match self.breakers.record(now, target, success) {
+            Some(Change::Closed) => self.report(Event::BreakerClosed { target: target.clone() }),
+            Some(Change::Opened) => self.report(Event::BreakerOpened { target: target.clone() }),
+            None => {}
+        }
+    }
+
+    /// The target is out of question: everybody who waits for it goes by the configured name, if that is a way.
+    fn give_target_up(&mut self, now: Instant, id: HandoffId) {
+        let Some(handoff) = self.handoffs.get_mut(&id) else { return };
+        handoff.target_dead = true;
+        let waiting: Vec<ConnId> = handoff
+            .members
+            .iter()
+            .filter(|(_, member)| {
+                member.to_target && matches!(member.state, State::Waiting { .. } | State::Stuck)
+            })
+            .map(|(conn, _)| *conn)
+            .collect();
+        for conn in waiting {
+            to_name(handoff, now, conn);
+        }
+        self.end_redirects_of(id);
+        self.ask_name(now, id);
+    }
+
+    /// Ordinary dials must not be sent to a target that nobody reached and nobody tries any more.
+    fn unless_target_used(&mut self, now: Instant, id: HandoffId) {
+        let Some(handoff) = self.handoffs.get(&id) else { return };
+        let hopeless = handoff.plan.target.is_some()
+            && !handoff.target_dead
+            && handoff.moved == 0
+            && handoff.may_use_name()
+            && !handoff.members.values().any(|member| member.to_target && member.is_open())
+            && handoff.members.values().any(Member::is_open);
+        if hopeless {
+            self.give_target_up(now, id);
+        }
+    }
+
+    /// Reports a handoff once, when none of its connections is open any more.
+    fn finish(&mut self, now: Instant, id: HandoffId) {
+        let Some(handoff) = self.handoffs.get_mut(&id) else { return };
+        let begun = handoff.moved + handoff.abandoned > 0;
+        if handoff.finished || !begun || !handoff.is_settled() {
+            return;
+        }
+        handoff.finished = true;
+        let event = Event::HandoffFinished {
+            handoff: id,
+            endpoint: handoff.plan.endpoint.clone(),
+            moved: handoff.moved,
+            abandoned: handoff.abandoned,
+            took: now.saturating_duration_since(handoff.at.announced),
+        };
+        self.report(event);
+    }
+}
+
+/// Sends a connection by the configured name from here on.
+fn to_name(handoff: &mut Handoff, now: Instant, conn: ConnId) {
+    let (way_out, name_at) = (handoff.may_use_name(), handoff.at.name_at);
+    let Some(member) = handoff.members.get_mut(&conn) else { return };
+    member.to_target = false;
+    member.failures = 0;
+    member.state = if way_out { State::Waiting { until: now.max(name_at) } } else { State::Stuck };
+}

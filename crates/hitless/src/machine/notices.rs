@@ -1,0 +1,582 @@
+//! What the engine makes of announcements, of DNS answers and of wishes from above.
+
+use std::{
+    collections::BTreeSet,
+    hash::{DefaultHasher, Hash, Hasher},
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use evenkeel_protocol::{Endpoint, Notice, maintenance::SlotMove};
+
+use super::{
+    HandoffEngine, Redirect,
+    handoff::{Handoff, MAX_GRACE, MAX_MOVES, Plan, State, Timetable},
+    jitter,
+    names::is_name,
+    sequence::Identity,
+    slot_set::SlotSet,
+    windows::{Extent, Window},
+};
+use crate::{
+    Action, ConnId, Event, Family, HandoffCause, HandoffId, Mode, Origin, Outcome, Scope, ids::Site,
+};
+
+/// Caps of windows whose end is lost; the ceilings of hosted servers for such an operation.
+const MIGRATION_CAP: Duration = Duration::from_secs(600);
+const FAILOVER_CAP: Duration = Duration::from_secs(60);
+const SLOTS_CAP: Duration = Duration::from_secs(30);
+/// The old side of a move was seen to close up to 2 s late in most cases (measured).
+const MOVING_TAIL: Duration = Duration::from_secs(2);
+/// An operation that starts later than this has its units wrong.
+const LONGEST_LEAD: Duration = Duration::from_secs(60);
+/// How long an end is known as told.
+const END_MEMORY: Duration = Duration::from_secs(120);
+/// Without a sequence id a repeat cannot be told from a second event, except by coming at once.
+const UNNUMBERED_MEMORY: Duration = Duration::from_secs(1);
+/// Servers repeat the last end to a new connection within milliseconds.
+const REPLAY_WITHIN: Duration = Duration::from_secs(1);
+/// A server whose address is not advertised any more was seen to close its sockets 13 s later (measured).
+const VANISHED_GRACE: Duration = Duration::from_secs(10);
+/// Handoffs remembered at once.
+const MAX_HANDOFFS: usize = 128;
+
+impl HandoffEngine {
+    pub(super) fn notice(&mut self, now: Instant, origin: &Origin, during_handshake: bool, notice: Notice) {
+        let (name, seq) = (notice.name(), notice.seq());
+        let outcome = if self.settings.mode() == Mode::Disabled {
+            Outcome::Disabled
+        } else {
+            self.outcome(now, origin, during_handshake, notice)
+        };
+        self.report(Event::Noticed {
+            conn: origin.conn,
+            endpoint: origin.endpoint.clone(),
+            name,
+            seq,
+            outcome,
+        });
+    }
+
+    fn outcome(&mut self, now: Instant, origin: &Origin, during_handshake: bool, notice: Notice) -> Outcome {
+        match notice {
+            Notice::Moving { seq, grace, target } => self.moving(now, origin, seq, grace, target),
+            Notice::Migrating { seq, within, shards } => {
+                let extent = Extent::shards(&shards);
+                self.window_starts(now, origin, Family::Migration, seq, within, extent)
+            }
+            Notice::FailingOver { seq, within, shards } => {
+                let extent = Extent::shards(&shards);
+                self.window_starts(now, origin, Family::Failover, seq, within, extent)
+            }
+            Notice::SlotsMigrating { seq, slots } => {
+                let extent = Extent::slots(&slots);
+                self.window_starts(now, origin, Family::Slots, seq, None, extent)
+            }
+            Notice::Migrated { seq, shards } => {
+                let extent = Extent::shards(&shards);
+                let outcome =
+                    self.window_ends(now, origin, during_handshake, Family::Migration, seq, &extent);
+                if matches!(outcome, Outcome::Restored | Outcome::Unmatched) {
+                    // A proxy that is taken out is not announced: its address just leaves DNS.
+                    self.names.watch(now, &origin.endpoint);
+                }
+                outcome
+            }
+            Notice::FailedOver { seq, shards } => {
+                let extent = Extent::shards(&shards);
+                self.window_ends(now, origin, during_handshake, Family::Failover, seq, &extent)
+            }
+            Notice::SlotsMigrated { seq, moves } => self.slots_migrated(now, origin, seq, &moves),
+            // A kind that this version does not know.
+            _ => Outcome::Unmatched,
+        }
+    }
+
+    fn window_starts(
+        &mut self,
+        now: Instant,
+        origin: &Origin,
+        family: Family,
+        seq: Option<u64>,
+        within: Option<Duration>,
+        extent: Extent,
+    ) -> Outcome {
+        let cap = match family {
+            Family::Failover => FAILOVER_CAP,
+            Family::Slots => SLOTS_CAP,
+            _ => MIGRATION_CAP,
+        };
+        let until = now + within.unwrap_or_default().min(LONGEST_LEAD) + cap;
+        if self.windows.has_ended(now, &origin.endpoint, family, seq, &extent) {
+            return Outcome::Stale;
+        }
+        let identity = Identity {
+            endpoint: Some(origin.endpoint.clone()),
+            name: family.word(),
+            seq,
+            content: extent.digest(),
+        };
+        let known_until = if seq.is_some() { until } else { now + UNNUMBERED_MEMORY };
+        if !self.seen.is_new(now, identity, known_until) {
+            return Outcome::Repeated;
+        }
+        self.open_window(origin.endpoint.clone(), family, seq, extent, until);
+        Outcome::Relaxed
+    }
+
+    fn window_ends(
+        &mut self,
+        now: Instant,
+        origin: &Origin,
+        during_handshake: bool,
+        family: Family,
+        seq: Option<u64>,
+        extent: &Extent,
+    ) -> Outcome {
+        let young = self
+            .conns
+            .get(&origin.conn)
+            .is_none_or(|conn| now.saturating_duration_since(conn.opened_at) < REPLAY_WITHIN);
+        // Without an id, what a new connection hears cannot be told from what is long over.
+        if seq.is_none() && during_handshake {
+            return Outcome::Replayed;
+        }
+        let name = if family == Family::Failover { "FAILED_OVER" } else { "MIGRATED" };
+        let identity =
+            Identity { endpoint: Some(origin.endpoint.clone()), name, seq, content: extent.digest() };
+        let memory = if seq.is_some() { END_MEMORY } else { UNNUMBERED_MEMORY };
+        if !self.seen.is_new(now, identity, now + memory) {
+            return Outcome::Repeated;
+        }
+        self.windows.remember_end(&origin.endpoint, family, seq, extent, now + FAILOVER_CAP);
+        let closed = self.windows.end(&origin.endpoint, family, seq, extent);
+        if closed.is_empty() {
+            return if during_handshake || young { Outcome::Replayed } else { Outcome::Unmatched };
+        }
+        for window in closed {
+            self.close_window(window, false);
+        }
+        Outcome::Restored
+    }
+
+    fn slots_migrated(
+        &mut self,
+        now: Instant,
+        origin: &Origin,
+        seq: Option<u64>,
+        moves: &[SlotMove],
+    ) -> Outcome {
+        let mut hasher = DefaultHasher::new();
+        let mut slots = SlotSet::default();
+        for one in moves {
+            (&one.target, one.slots.ranges()).hash(&mut hasher);
+            slots.add(&one.slots);
+        }
+        // Every node tells of every change, so the endpoint is no part of what it is known by.
+        let identity = Identity { endpoint: None, name: "SMIGRATED", seq, content: hasher.finish() };
+        let memory = if seq.is_some() { END_MEMORY } else { UNNUMBERED_MEMORY };
+        if !self.seen.is_new(now, identity, now + memory) {
+            return Outcome::Repeated;
+        }
+        let extent = Extent::Slots(slots);
+        self.windows.remember_end(&origin.endpoint, Family::Slots, seq, &extent, now + FAILOVER_CAP);
+        for window in self.windows.end(&origin.endpoint, Family::Slots, seq, &extent) {
+            self.close_window(window, false);
+        }
+        let news = self.slot_log.apply(now, seq, moves);
+        self.verify_topology(now);
+        if news.is_empty() {
+            return Outcome::Stale;
+        }
+        self.act(Action::MoveSlots { moves: news });
+        Outcome::SlotsMoved
+    }
+
+    fn moving(
+        &mut self,
+        now: Instant,
+        origin: &Origin,
+        seq: Option<u64>,
+        grace: Option<Duration>,
+        target: Option<Endpoint>,
+    ) -> Outcome {
+        // Told to go where it is: only the address behind that name can be what changes.
+        let itself = target.as_ref() == Some(&origin.dialled)
+            && !self.handoffs.values().any(|handoff| {
+                handoff.plan.seq == seq && handoff.plan.target == target && now < handoff.at.forget_at
+            });
+        let target = target.filter(|_| !itself);
+        let known = self
+            .handoffs
+            .values()
+            .rev()
+            .find(|handoff| {
+                handoff.plan.cause == HandoffCause::Moving
+                    && handoff.plan.endpoint == origin.endpoint
+                    && handoff.plan.seq == seq
+                    && handoff.plan.target == target
+                    // After the close a further grace is a further event, whatever its id.
+                    && (now < handoff.at.close_at || grace.is_none_or(|grace| grace.is_zero()))
+            })
+            .map(|handoff| handoff.id);
+        if let Some(id) = known {
+            return self.told_again(now, id, origin);
+        }
+        let lasts = grace.filter(|grace| !grace.is_zero()).unwrap_or_else(|| self.settings.handoff_timeout());
+        let plan = Plan {
+            cause: HandoffCause::Moving,
+            endpoint: origin.endpoint.clone(),
+            seq,
+            target,
+            grace: lasts.min(MAX_GRACE),
+        };
+        let until = now + plan.grace + MOVING_TAIL;
+        self.open_window(origin.endpoint.clone(), Family::Moving, seq, Extent::Unknown, until);
+        let id = self.start(now, plan, &[origin.site()].into(), Some(origin.conn));
+        Outcome::HandoffStarted(id)
+    }
+
+    /// The announcement of a known handoff, on one more connection or once more on one that knows.
+    fn told_again(&mut self, now: Instant, id: HandoffId, origin: &Origin) -> Outcome {
+        let Some(handoff) = self.handoffs.get_mut(&id) else { return Outcome::Repeated };
+        if handoff.plan.target.as_ref() == Some(&origin.dialled) {
+            return Outcome::Repeated;
+        }
+        let conn = origin.conn;
+        let new_site = handoff.sites.insert(origin.site());
+        let ready = self.conns.get(&conn).is_some_and(|conn| !conn.draining);
+        let outcome = match handoff.members.get_mut(&conn) {
+            Some(member) => {
+                member.told = true;
+                if member.state == State::Settled {
+                    // Made anew, and the server says that this is still its retiring self.
+                    if member.moves < MAX_MOVES && now < handoff.at.quiet_at {
+                        member.state = State::Stuck;
+                        member.to_target = false;
+                        handoff.finished = false;
+                    }
+                    Outcome::Joined(id)
+                } else {
+                    Outcome::Repeated
+                }
+            }
+            None if ready => {
+                self.join(now, id, conn);
+                Outcome::Joined(id)
+            }
+            None => {
+                // Bounded, because only connections in their handshake get here; each is taken out when it is told as closed.
+                if handoff.told_early.len() < self.sizes.queue {
+                    handoff.told_early.insert(conn);
+                }
+                Outcome::Joined(id)
+            }
+        };
+        if new_site {
+            self.redirect(id, &origin.site());
+        }
+        self.ask_name(now, id);
+        outcome
+    }
+
+    pub(super) fn drain(&mut self, now: Instant, endpoint: &Endpoint, deadline: Instant) {
+        self.start_from_above(now, HandoffCause::Drain, endpoint, None, deadline);
+    }
+
+    pub(super) fn topology_handoff(
+        &mut self,
+        now: Instant,
+        from: &Endpoint,
+        to: Endpoint,
+        deadline: Instant,
+    ) {
+        if *from != to {
+            self.start_from_above(now, HandoffCause::Topology, from, Some(to), deadline);
+        }
+    }
+
+    fn start_from_above(
+        &mut self,
+        now: Instant,
+        cause: HandoffCause,
+        endpoint: &Endpoint,
+        target: Option<Endpoint>,
+        deadline: Instant,
+    ) {
+        let known = self.handoffs.values().any(|handoff| {
+            handoff.plan.cause == cause
+                && handoff.plan.endpoint == *endpoint
+                && handoff.plan.target == target
+                && now < handoff.at.close_at
+        });
+        let grace = deadline.saturating_duration_since(now).min(MAX_GRACE);
+        if known || grace.is_zero() {
+            return;
+        }
+        let sites = self
+            .conns
+            .values()
+            .filter(|conn| conn.origin.endpoint == *endpoint && !conn.draining)
+            .map(|conn| conn.origin.site())
+            .collect();
+        let plan = Plan { cause, endpoint: endpoint.clone(), seq: None, target, grace };
+        self.start(now, plan, &sites, None);
+    }
+
+    pub(super) fn dns_answer(&mut self, now: Instant, name: &str, addresses: &[IpAddr]) {
+        let gone = self.names.answer(now, name, addresses);
+        let (conns, seed) = (&self.conns, self.seed);
+        for handoff in self.handoffs.values_mut().filter(|handoff| handoff.plan.endpoint.host() == name) {
+            let retiring: Vec<IpAddr> =
+                handoff.sites.iter().filter_map(Site::peer).map(|peer| peer.ip()).collect();
+            for (id, member) in handoff.members.iter_mut().filter(|(_, member)| member.wants_name()) {
+                let peer = conns.get(id).and_then(|conn| conn.origin.peer).map(|peer| peer.ip());
+                let Some(peer) = peer else { continue };
+                // Any sibling will do, but for those that retire as well.
+                let better: Vec<_> = addresses
+                    .iter()
+                    .filter(|address| **address != peer && !retiring.contains(address))
+                    .collect();
+                let drawn = jitter::mix(seed, id.0) as usize;
+                let Some(address) = drawn.checked_rem(better.len()).and_then(|index| better.get(index))
+                else {
+                    continue;
+                };
+                // An address that was tried in vain is no news.
+                if member.failures > 0 && member.address == Some(**address) {
+                    continue;
+                }
+                member.address = Some(**address);
+                member.state = State::Waiting { until: now.max(handoff.at.start_at) };
+                member.failures = 0;
+            }
+        }
+        for (endpoint, lost) in gone {
+            let sites: BTreeSet<_> = self
+                .conns
+                .values()
+                .filter(|conn| {
+                    conn.origin.endpoint == endpoint
+                        && !conn.draining
+                        && conn.origin.peer.is_some_and(|peer| lost.contains(&peer.ip()))
+                })
+                .map(|conn| conn.origin.site())
+                .collect();
+            let handled = self
+                .handoffs
+                .values()
+                .any(|handoff| now < handoff.at.close_at && sites.iter().any(|site| handoff.concerns(site)));
+            if sites.is_empty() || handled {
+                continue;
+            }
+            let (seq, target) = (None, None);
+            let plan = Plan { cause: HandoffCause::Vanished, endpoint, seq, target, grace: VANISHED_GRACE };
+            self.start(now, plan, &sites, None);
+        }
+    }
+
+    /// Starts a handoff of every connection of the plan's endpoint that leads to one of `sites`.
+    fn start(&mut self, now: Instant, plan: Plan, sites: &BTreeSet<Site>, told: Option<ConnId>) -> HandoffId {
+        let id = HandoffId(self.key());
+        let seed = self.seed;
+        let at = Timetable::new(now, &plan, |most| jitter::uniform(seed, id.0, most));
+        self.make_room(now);
+        let mut handoff = Handoff::new(id, plan.clone(), at, self.sizes.workers);
+        handoff.sites.clone_from(sites);
+        let wanted: Vec<ConnId> = self
+            .conns
+            .iter()
+            .filter(|(conn, known)| {
+                known.origin.endpoint == plan.endpoint
+                    && !known.draining
+                    && plan.target.as_ref() != Some(&known.origin.dialled)
+                    && (told == Some(**conn) || sites.contains(&known.origin.site()))
+            })
+            .map(|(conn, _)| *conn)
+            .collect();
+        if let Some(told) = told
+            && !self.conns.contains_key(&told)
+        {
+            handoff.told_early.insert(told);
+        }
+        self.handoffs.insert(id, handoff);
+        let left_out = wanted.len().saturating_sub(self.sizes.queue.saturating_add(self.sizes.workers));
+        // Those that the server itself spoke to are never the ones left out.
+        let first = wanted.iter().filter(|conn| told == Some(**conn));
+        let rest = wanted.iter().filter(|conn| told != Some(**conn));
+        for conn in first.chain(rest).take(wanted.len() - left_out) {
+            self.claim(now, id, *conn, told == Some(*conn));
+        }
+        let connections = self.handoffs.get(&id).map_or(0, |handoff| handoff.members.len() as u32);
+        self.report(Event::HandoffStarted {
+            handoff: id,
+            cause: plan.cause,
+            endpoint: plan.endpoint,
+            seq: plan.seq,
+            target: plan.target,
+            connections,
+            closes_at: at.close_at,
+        });
+        if left_out > 0 {
+            self.report(Event::QueueFull { handoff: id, left_out: left_out as u32 });
+        }
+        for site in sites {
+            self.redirect(id, site);
+        }
+        self.ask_name(now, id);
+        id
+    }
+
+    /// Makes a connection part of a handoff that began before.
+    pub(super) fn join(&mut self, now: Instant, id: HandoffId, conn: ConnId) {
+        let full = self
+            .handoffs
+            .get(&id)
+            .is_some_and(|handoff| handoff.waiting() >= self.sizes.queue.saturating_add(self.sizes.workers));
+        if full {
+            self.report(Event::QueueFull { handoff: id, left_out: 1 });
+            return;
+        }
+        self.claim(now, id, conn, true);
+        self.ask_name(now, id);
+    }
+
+    /// Takes a connection over from older handoffs; what the server told the connection itself outweighs what was
+    /// concluded from its address.
+    fn claim(&mut self, now: Instant, id: HandoffId, conn: ConnId, told: bool) {
+        for (_, older) in self.handoffs.range_mut(..id) {
+            if let Some(member) = older.members.get(&conn)
+                && !matches!(member.state, State::Moving { .. })
+            {
+                older.members.remove(&conn);
+            }
+        }
+        let mut newer_word = false;
+        for (_, newer) in self.handoffs.range_mut(id..).skip(1) {
+            let Some(member) = newer.members.get(&conn) else { continue };
+            if !told || member.told {
+                newer_word = true;
+            } else if !matches!(member.state, State::Moving { .. }) {
+                newer.members.remove(&conn);
+            }
+        }
+        let Some(handoff) = self.handoffs.get_mut(&id) else { return };
+        handoff.told_early.remove(&conn);
+        if newer_word || handoff.members.contains_key(&conn) {
+            return;
+        }
+        let member = handoff.joining(now, told);
+        handoff.members.insert(conn, member);
+        handoff.finished = false;
+    }
+
+    /// Asks for the configured name while a connection of this handoff may need it.
+    pub(super) fn ask_name(&mut self, now: Instant, id: HandoffId) {
+        let Some(handoff) = self.handoffs.get(&id) else { return };
+        let endpoint = &handoff.plan.endpoint;
+        if !is_name(endpoint) || !handoff.members.values().any(super::handoff::Member::wants_name) {
+            return;
+        }
+        let (interval, until) = (handoff.at.dns_interval(), handoff.at.quiet_at);
+        self.names.ask(now, endpoint.host(), interval, until);
+    }
+
+    /// Lets ordinary dials that would lead to a retiring server go to its target.
+    fn redirect(&mut self, id: HandoffId, site: &Site) {
+        let Some(handoff) = self.handoffs.get(&id) else { return };
+        let (from, until) = (handoff.plan.endpoint.clone(), handoff.at.close_at);
+        let target = if handoff.target_dead { None } else { handoff.plan.target.clone() };
+        // Where an older announcement sends dials to the very server that retires now, they go on to its target.
+        let chained: Vec<_> = self
+            .redirects
+            .iter()
+            .filter(|((endpoint, _), redirect)| {
+                *endpoint == from && redirect.handoff != id && self.leads_to(&redirect.to, &from, site)
+            })
+            .map(|(key, redirect)| (key.clone(), redirect.until))
+            .collect();
+        let key = (from, site.peer());
+        let own = target.as_ref().map(|_| (key.clone(), until));
+        for (key, until) in chained.into_iter().chain(own) {
+            match &target {
+                Some(to) if *to != key.0 => {
+                    let (from, peer) = key.clone();
+                    self.redirects.insert(key, Redirect { handoff: id, to: to.clone(), until });
+                    self.act(Action::RedirectDials { from, peer, to: to.clone(), until });
+                }
+                _ => self.end_redirect(&key),
+            }
+        }
+    }
+
+    /// Whether dialling `to` leads to `site`, as far as live connections show.
+    fn leads_to(&self, to: &Endpoint, endpoint: &Endpoint, site: &Site) -> bool {
+        let literal = site.peer().is_some_and(|peer| {
+            to.port() == peer.port() && to.host().parse::<IpAddr>().is_ok_and(|host| host == peer.ip())
+        });
+        literal
+            || self.conns.values().any(|conn| {
+                conn.origin.endpoint == *endpoint && conn.origin.dialled == *to && conn.origin.site() == *site
+            })
+    }
+
+    /// Ends the redirects that a handoff set up: its target is of no use.
+    pub(super) fn end_redirects_of(&mut self, id: HandoffId) {
+        let keys: Vec<_> = self
+            .redirects
+            .iter()
+            .filter(|(_, redirect)| redirect.handoff == id)
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in keys {
+            self.end_redirect(&key);
+        }
+    }
+
+    fn make_room(&mut self, now: Instant) {
+        if self.handoffs.len() < MAX_HANDOFFS {
+            return;
+        }
+        let oldest = self
+            .handoffs
+            .values()
+            .find(|handoff| handoff.is_settled())
+            .or_else(|| self.handoffs.values().next())
+            .map(|handoff| handoff.id);
+        if let Some(oldest) = oldest {
+            self.abandon_open(now, oldest);
+            self.handoffs.remove(&oldest);
+        }
+    }
+
+    fn open_window(
+        &mut self,
+        endpoint: Endpoint,
+        family: Family,
+        seq: Option<u64>,
+        extent: Extent,
+        until: Instant,
+    ) {
+        let key = self.key();
+        let scope = Scope::Endpoint(endpoint.clone());
+        self.metrics.relaxed(family);
+        if let Some(action) = self.ledger.acquire(&scope, key, self.settings.relaxed_timeout(), family) {
+            self.act(action);
+        }
+        self.report(Event::WindowOpened { endpoint: endpoint.clone(), family, seq, until });
+        let window = Window { key, endpoint, family, seq, extent, until };
+        if let Some(evicted) = self.windows.open(window) {
+            self.close_window(evicted, true);
+        }
+    }
+
+    pub(super) fn close_window(&mut self, window: Window, expired: bool) {
+        let Window { key, endpoint, family, seq, .. } = window;
+        self.metrics.unrelaxed(family);
+        if let Some(action) = self.ledger.release(&Scope::Endpoint(endpoint.clone()), key) {
+            self.act(action);
+        }
+        self.report(Event::WindowClosed { endpoint, family, seq, expired });
+    }
+}

@@ -1,0 +1,370 @@
+//! MOVING, drains and topology handoffs.
+
+use super::*;
+use crate::HandoffCause;
+
+#[test]
+fn one_announcement_moves_every_connection_of_the_endpoint_within_the_jitter() {
+    let mut script = Script::open(3);
+    assert!(matches!(script.hear(0, &at(2, OLD), moving(1, 15, Some(NEW))), Outcome::HandoffStarted(_)));
+    script.until(500);
+    assert_eq!(script.moved_to(), [(1, NEW.into()), (2, NEW.into()), (3, NEW.into())]);
+    // All at once, after one jitter.
+    let times: Vec<_> = script.moves().iter().map(|(ms, ..)| *ms).collect();
+    assert!(times.iter().all(|ms| *ms == times[0]), "{times:?}");
+}
+
+#[test]
+fn the_jitter_is_a_fraction_of_the_grace() {
+    for (grace, most) in [(1, 50), (3, 150), (10, 500), (600, 500)] {
+        let mut script = Script::open(1);
+        script.hear(0, &at(1, OLD), moving(1, grace, Some(NEW)));
+        script.until(grace * 1_000);
+        assert!(script.moves()[0].0 <= most, "grace {grace} s: {:?}", script.moves());
+    }
+}
+
+#[test]
+fn dials_go_to_the_target_until_the_window_ends_and_then_by_the_name_again() {
+    let mut script = Script::open(1);
+    script.hear(0, &at(1, OLD), moving(1, 15, Some(NEW)));
+    assert_eq!(script.redirects(), [(Some(OLD.parse().unwrap()), ep(NEW))]);
+    script.until(14_999);
+    assert_eq!(script.redirects().len(), 1);
+    script.until(15_000);
+    assert_eq!(script.redirects(), []);
+}
+
+#[test]
+fn a_moved_connection_is_relaxed_for_twice_the_timeout() {
+    let mut script = Script::open(1);
+    script.hear(0, &at(1, OLD), moving(1, 1, Some(NEW)));
+    script.until(100);
+    script.switched(110, 1, moved(2, NEW));
+    script.closed(111, 1);
+    script.until(60_000);
+    let (endpoint, conn) = (Scope::Endpoint(ep(NAME)), Scope::Conn(ConnId(2)));
+    assert_eq!(
+        script.relaxed(),
+        [
+            (0, "relax", endpoint.clone()),
+            (110, "relax", conn.clone()),
+            (3_000, "restore", endpoint),
+            (20_110, "restore", conn),
+        ]
+    );
+}
+
+#[test]
+fn other_proxies_behind_the_name_stay_where_they_are() {
+    let mut script = Script::open(1);
+    script.input(0, Input::Opened { origin: at(2, "10.0.0.9:6379") });
+    script.input(
+        0,
+        Input::Opened { origin: Origin::new(ConnId(3), ep("other:6379"), Some(OLD.parse().unwrap())) },
+    );
+    script.hear(0, &at(1, OLD), moving(1, 15, Some(NEW)));
+    script.until(20_000);
+    assert_eq!(script.moved_to()[0], (1, NEW.into()));
+    assert!(script.moves().iter().all(|(_, conn, _)| *conn == 1), "{:?}", script.moves());
+}
+
+#[test]
+fn a_dial_under_way_is_looked_at_again_when_it_arrives() {
+    let mut script = Script::open(1);
+    script.hear(0, &at(1, OLD), moving(1, 15, Some(NEW)));
+    script.until(600);
+    script.switched(610, 1, moved(10, NEW));
+    script.input(700, Input::Opened { origin: at(2, OLD) });
+    script.input(700, Input::Opened { origin: moved(3, NEW) });
+    script.until(800);
+    assert_eq!(script.moved_to(), [(1, NEW.into()), (2, NEW.into())]);
+}
+
+#[test]
+fn a_connection_told_in_its_handshake_moves_when_it_is_ready() {
+    let mut script = Script::new();
+    // Another proxy address behind the same name, so that only the server's own word concerns it.
+    let late = at(5, "10.0.0.7:6379");
+    script.input(0, Input::Opened { origin: at(1, OLD) });
+    script.hear(0, &at(1, OLD), moving(1, 15, Some(NEW)));
+    assert!(matches!(script.hear_as(1_000, &late, true, moving(1, 14, Some(NEW))), Outcome::Joined(_)));
+    script.until(1_100);
+    assert_eq!(script.moves().len(), 1);
+    script.input(1_200, Input::Opened { origin: late });
+    assert_eq!(script.moves().last(), Some(&(1_200, 5, NEW.into())));
+}
+
+#[test]
+fn retries_come_soon_and_inside_the_grace() {
+    let mut script = Script::open(1);
+    script.hear(0, &at(1, OLD), moving(1, 15, Some(NEW)));
+    script.until(500);
+    let first = script.moves()[0].0;
+    for wait in [0, 70, 140] {
+        script.failed(script.now + wait, 1, MoveError::NotReady);
+    }
+    script.until(1_500);
+    script.switched(1_500, 1, moved(2, NEW));
+    assert_eq!(script.moved_to(), [(1, NEW.into()), (1, NEW.into()), (1, NEW.into()), (1, NEW.into())]);
+    assert!(script.moves()[3].0 - first < 1_000, "{:?}", script.moves());
+    assert_eq!(
+        script.events(|event| matches!(event, Event::HandoffFinished { moved: 1, abandoned: 0, .. })),
+        1
+    );
+}
+
+#[test]
+fn a_dead_target_ends_in_the_configured_name() {
+    let mut script = Script::open(1);
+    script.hear(0, &at(1, OLD), moving(1, 3, Some(NEW)));
+    while script.now < 3_000 {
+        script.until(script.now + 1);
+        if script.moves().len()
+            > script.engine.metrics().failures.get(&MoveError::Unreachable).copied().unwrap_or(0) as usize
+        {
+            if script.moves().last().unwrap().2 == NAME {
+                break;
+            }
+            script.failed(script.now, 1, MoveError::Unreachable);
+        }
+    }
+    assert_eq!(
+        script.moved_to(),
+        [(1, NEW.into()), (1, NEW.into()), (1, NEW.into()), (1, NEW.into()), (1, NAME.into())]
+    );
+    assert_eq!(script.now, 2_250);
+    // Nobody is sent to the dead target any more.
+    assert_eq!(script.redirects(), []);
+    script.switched(2_260, 1, at(2, "10.0.0.3:6379"));
+    script.until(30_000);
+    assert_eq!(script.engine.metrics().abandoned, 0);
+}
+
+#[test]
+fn a_target_that_refuses_our_password_is_not_tried_again() {
+    let mut script = Script::open(2);
+    script.hear(0, &at(1, OLD), moving(1, 10, Some(NEW)));
+    script.until(500);
+    script.failed(500, 1, MoveError::Auth);
+    script.failed(500, 2, MoveError::Auth);
+    script.until(7_499);
+    assert_eq!(script.moves().len(), 2);
+    script.until(7_500);
+    assert_eq!(script.moved_to()[2..], [(1, NAME.into()), (2, NAME.into())]);
+}
+
+#[test]
+fn a_full_target_gets_fewer_at_a_time_and_then_one_out_one_in() {
+    let mut script = Script::open(8);
+    script.hear(0, &at(1, OLD), moving(1, 10, Some(NEW)));
+    script.until(500);
+    assert_eq!(script.moves().len(), 8);
+    let mut answered = 0;
+    while script.now < 9_400 {
+        let last = script.moves();
+        for (_, conn, to) in last.iter().skip(answered) {
+            if to.contains("in place") {
+                script.switched(script.now, *conn, moved(100 + conn, NEW));
+            } else {
+                script.failed(script.now, *conn, MoveError::Full);
+            }
+        }
+        answered = last.len();
+        script.until(script.now + 10);
+    }
+    let in_place: Vec<_> = script.moves().into_iter().filter(|(.., to)| to.contains("in place")).collect();
+    assert_eq!(in_place.len(), 8, "{:?}", script.moves());
+    assert!(in_place.iter().all(|(ms, ..)| *ms >= 7_500), "{in_place:?}");
+    assert_eq!(script.engine.metrics().moved, 8);
+    assert_eq!(script.engine.metrics().breaker_opened, 0);
+}
+
+#[test]
+fn no_more_dials_at_once_than_workers_and_no_more_waiting_than_the_queue() {
+    let mut script = Script::with(Config::new(), Sizes { workers: 2, queue: 5 });
+    for conn in 1..=10 {
+        script.input(0, Input::Opened { origin: at(conn, OLD) });
+    }
+    script.hear(0, &at(10, OLD), moving(1, 15, Some(NEW)));
+    script.until(500);
+    // The connection that was told is never the one left out.
+    assert_eq!(script.moved_to(), [(1, NEW.into()), (2, NEW.into())]);
+    assert_eq!(script.engine.metrics().queue_full, 3);
+    assert_eq!(script.engine.metrics().queue_depth, 5);
+    for conn in [1, 2, 3, 4, 5, 6] {
+        script.switched(600, conn, moved(100 + conn, NEW));
+    }
+    assert_eq!(script.moved_to().last(), Some(&(10, NEW.into())));
+}
+
+#[test]
+fn without_an_address_the_name_is_asked_and_its_new_address_taken() {
+    let mut script = Script::open(2);
+    script.hear(0, &at(1, OLD), moving(1, 15, None));
+    let asked = |script: &Script| script.count(|action| matches!(action, Action::AskDns { .. }));
+    assert_eq!(asked(&script), 1);
+    let answer = |to: &[&str]| Input::DnsAnswer {
+        name: "cache.test".into(),
+        addresses: to.iter().map(|&text| ip(text)).collect(),
+    };
+    script.input(10, answer(&["10.0.0.1"]));
+    script.until(1_100);
+    assert_eq!(asked(&script), 2);
+    script.input(1_110, answer(&[]));
+    script.until(2_150);
+    script.input(2_150, answer(&["10.0.0.1", "10.0.0.2"]));
+    let to = format!("{NAME} at 10.0.0.2");
+    assert_eq!(script.moves(), [(2_150, 1, to.clone()), (2_150, 2, to)]);
+    // Nobody needs the name any more.
+    script.switched(2_160, 1, at(11, NEW));
+    script.switched(2_160, 2, at(12, NEW));
+    let before = asked(&script);
+    script.until(20_000);
+    assert!(asked(&script) <= before + 1);
+    assert_eq!(script.moves().len(), 2);
+}
+
+#[test]
+fn without_an_address_and_without_news_from_dns_it_goes_by_the_name_at_half_the_grace() {
+    let mut script = Script::open(1);
+    script.hear(0, &at(1, OLD), moving(1, 3, None));
+    script.until(3_000);
+    let moves = script.moves();
+    assert_eq!(moves.len(), 1);
+    assert!((1_350..=1_500).contains(&moves[0].0), "{moves:?}");
+    assert_eq!((moves[0].1, moves[0].2.as_str()), (1, NAME));
+}
+
+#[test]
+fn told_again_after_the_move_it_falls_silent_just_before_the_close() {
+    let mut script = Script::open(1);
+    script.hear(0, &at(1, OLD), moving(1, 3, None));
+    script.until(1_500);
+    // The name still leads to the retiring server, which says so while the new connection is being made.
+    script.hear_as(1_501, &at(2, OLD), true, moving(1, 2, None));
+    script.switched(1_502, 1, at(2, OLD));
+    script.closed(1_503, 1);
+    script.until(2_989);
+    assert_eq!(script.moves().len(), 1);
+    script.until(2_990);
+    assert_eq!(script.moves().last(), Some(&(2_990, 2, format!("{NAME} quietly"))));
+    let Some(Action::Move(last)) =
+        script.log.iter().rev().map(|(_, action)| action).find(|action| matches!(action, Action::Move(_)))
+    else {
+        panic!()
+    };
+    assert_eq!(last.style, MoveStyle::Quiet { dial_at: script.instant(3_000) });
+    script.switched(3_002, 2, at(3, NEW));
+    script.until(30_000);
+    assert_eq!(script.moves().len(), 2);
+    assert_eq!(script.engine.metrics().abandoned, 0);
+}
+
+#[test]
+fn an_attempt_that_nobody_answers_is_given_up_before_the_close() {
+    let mut script = Script::open(1);
+    script.hear(0, &at(1, OLD), moving(1, 3, Some(NEW)));
+    script.until(2_989);
+    assert_eq!(script.engine.handoffs_in_progress(), 1);
+    script.until(2_990);
+    assert_eq!(script.engine.handoffs_in_progress(), 0);
+    assert_eq!(script.engine.metrics().deadline_misses, 1);
+    // A success that comes too late is taken all the same.
+    script.switched(2_995, 1, moved(2, NEW));
+    assert_eq!(script.engine.metrics().moved, 1);
+}
+
+#[test]
+fn a_drain_makes_every_connection_anew_through_the_name() {
+    let mut script = Script::open(2);
+    let deadline = script.instant(10_000);
+    script.input(0, Input::Drain { endpoint: ep(NAME), deadline });
+    script.input(1, Input::Drain { endpoint: ep(NAME), deadline });
+    script.input(
+        5,
+        Input::DnsAnswer { name: "cache.test".into(), addresses: vec![ip("10.0.0.1"), ip("10.0.0.3")] },
+    );
+    assert_eq!(script.moved_to(), [(1, format!("{NAME} at 10.0.0.3")), (2, format!("{NAME} at 10.0.0.3"))]);
+    assert_eq!(
+        script.events(|event| matches!(event, Event::HandoffStarted { cause: HandoffCause::Drain, .. })),
+        1
+    );
+}
+
+#[test]
+fn a_drain_of_one_address_goes_by_it_again_at_once() {
+    let mut script = Script::new();
+    let literal = Origin::new(ConnId(1), ep(OLD), Some(OLD.parse().unwrap()));
+    script.input(0, Input::Opened { origin: literal });
+    let deadline = script.instant(10_000);
+    script.input(0, Input::Drain { endpoint: ep(OLD), deadline });
+    assert_eq!(script.moves(), [(0, 1, OLD.into())]);
+    script.switched(5, 1, Origin::new(ConnId(2), ep(OLD), Some(OLD.parse().unwrap())));
+    script.until(60_000);
+    assert_eq!(script.moves().len(), 1);
+}
+
+#[test]
+fn a_topology_handoff_goes_at_once_and_only_to_its_target() {
+    let mut script = Script::new();
+    script.input(0, Input::Opened { origin: Origin::new(ConnId(1), ep(OLD), Some(OLD.parse().unwrap())) });
+    let deadline = script.instant(3_000);
+    for _ in 0..3 {
+        script.input(0, Input::TopologyHandoff { from: ep(OLD), to: ep(NEW), deadline });
+    }
+    assert_eq!(script.moves(), [(0, 1, NEW.into())]);
+    for _ in 0..4 {
+        script.failed(script.now + 1, 1, MoveError::Unreachable);
+        script.until(script.now + 600);
+    }
+    script.until(10_000);
+    assert!(script.moves().iter().all(|(.., to)| to.starts_with(NEW)), "{:?}", script.moves());
+}
+
+#[test]
+fn an_address_that_leaves_dns_after_migrated_is_left() {
+    let mut script = Script::open(1);
+    script.input(0, Input::Opened { origin: at(2, "10.0.0.9:6379") });
+    script.hear(5_000, &at(1, OLD), migrating(1, &["1"]));
+    script.hear(10_000, &at(1, OLD), migrated(2, &["1"]));
+    let answer = |to: &[&str]| Input::DnsAnswer {
+        name: "cache.test".into(),
+        addresses: to.iter().map(|&text| ip(text)).collect(),
+    };
+    script.input(10_010, answer(&["10.0.0.1", "10.0.0.9"]));
+    // One answer may be a part only; a failed question says nothing.
+    script.input(12_010, answer(&["10.0.0.9"]));
+    script.input(14_010, answer(&[]));
+    assert_eq!(script.moves(), []);
+    script.input(16_010, answer(&["10.0.0.9"]));
+    script.input(16_100, answer(&["10.0.0.9"]));
+    script.until(17_000);
+    assert_eq!(script.moved_to(), [(1, format!("{NAME} at 10.0.0.9"))]);
+}
+
+#[test]
+fn shutdown_leaves_nothing_open() {
+    let mut script = Script::open(2);
+    script.hear(0, &at(1, OLD), migrating(9, &[]));
+    script.hear(0, &at(1, OLD), moving(10, 15, Some(NEW)));
+    script.until(500);
+    script.switched(500, 1, moved(3, NEW));
+    script.input(600, Input::Shutdown);
+    assert_eq!(script.engine.poll_timeout(), None);
+    assert_eq!(script.engine.handoffs_in_progress(), 0);
+    assert_eq!(script.redirects(), []);
+    let relaxed = script.relaxed();
+    assert_eq!(
+        relaxed
+            .iter()
+            .filter(|(_, what, _)| *what == "relax")
+            .map(|(.., scope)| scope)
+            .collect::<std::collections::BTreeSet<_>>(),
+        relaxed.iter().filter(|(_, what, _)| *what == "restore").map(|(.., scope)| scope).collect(),
+    );
+    assert!(script.engine.metrics().relaxed_now.values().all(|open| *open == 0));
+    // Deaf from here on.
+    script.input(700, Input::Opened { origin: at(9, OLD) });
+    assert_eq!(script.engine.poll_timeout(), None);
+}
