@@ -1,0 +1,13 @@
+//! The decisions: which node to ask, whom to believe, where writes go. No clock, no I/O, no randomness but a seed.
+//!
+//! The three resolvers take the same inputs and give the same actions, so that one driver and one simulated world run
+//! them all. An input that a resolver has no use for is ignored.
+
+mod action;
+mod input;
+mod jitter;
+pub mod sentinel;
+
+pub use action::{Action, Report, SentinelQuestion, ViewCommand};
+pub use input::{Complaint, Input, SentinelAnswer};
+pub use sentinel::{SentinelConfig, SentinelResolver};

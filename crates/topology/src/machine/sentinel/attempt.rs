@@ -1,0 +1,111 @@
+//! Failovers under way, as the sentinels that lead them announce them.
+
+use std::time::{Duration, Instant};
+
+use evenkeel_protocol::Endpoint;
+
+/// Sentinel's own default of `failover-timeout`: a failover of which nothing was heard for so long is over.
+const LIMIT: Duration = Duration::from_secs(180);
+/// A sentinel leads one failover of a name at a time; repeated announcements end here.
+const MAX_ATTEMPTS: usize = 16;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Attempt {
+    pub(super) sentinel: Endpoint,
+    /// A lower bound of the epoch that the promoted replica will have.
+    pub(super) epoch: u64,
+    /// The primary that is to be replaced.
+    pub(super) primary: Endpoint,
+    /// The replica that is to be promoted.
+    pub(super) selected: Option<Endpoint>,
+    /// Writes wait for its end.
+    pub(super) blocks: bool,
+    /// The sentinel says that it is over.
+    is_finished: bool,
+    since: Instant,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Attempts(Vec<Attempt>);
+
+impl Attempts {
+    /// Notes an announcement of `sentinel`; gives the attempt and whether it is new.
+    pub(super) fn note(
+        &mut self,
+        now: Instant,
+        sentinel: &Endpoint,
+        primary: &Endpoint,
+        epoch: u64,
+    ) -> Option<(&mut Attempt, bool)> {
+        let known = self.0.iter().position(|a| a.sentinel == *sentinel && a.epoch == epoch);
+        if known.is_none() {
+            // The older attempt of this sentinel has ended without a word.
+            self.0.retain(|attempt| attempt.sentinel != *sentinel);
+            if self.0.len() >= MAX_ATTEMPTS {
+                return None;
+            }
+            self.0.push(Attempt {
+                sentinel: sentinel.clone(),
+                epoch,
+                primary: primary.clone(),
+                selected: None,
+                blocks: false,
+                is_finished: false,
+                since: now,
+            });
+        }
+        let index = known.unwrap_or(self.0.len() - 1);
+        self.0.get_mut(index).map(|attempt| (attempt, known.is_none()))
+    }
+
+    /// Forgets the failover that `sentinel` gave up; gives whether there was something.
+    pub(super) fn end(&mut self, sentinel: &Endpoint) -> bool {
+        let before = self.0.len();
+        self.0.retain(|attempt| attempt.sentinel != *sentinel);
+        self.0.len() < before
+    }
+
+    /// `sentinel` says that its failover is over. Until its primary was reached, or the hold ends, writes wait on: what goes to
+    /// the old one would be lost.
+    pub(super) fn finish(&mut self, sentinel: &Endpoint) {
+        for attempt in self.0.iter_mut().filter(|attempt| attempt.sentinel == *sentinel) {
+            attempt.is_finished = true;
+        }
+        self.0.retain(|attempt| attempt.blocks || !attempt.is_finished);
+    }
+
+    /// A primary of this epoch stands: older attempts are over.
+    pub(super) fn end_up_to(&mut self, epoch: u64) {
+        self.0.retain(|attempt| attempt.epoch > epoch);
+    }
+
+    pub(super) fn end_overdue(&mut self, now: Instant) {
+        self.0.retain(|attempt| now.saturating_duration_since(attempt.since) < LIMIT);
+    }
+
+    /// Writes no longer wait for any of them.
+    pub(super) fn unblock(&mut self) {
+        for attempt in &mut self.0 {
+            attempt.blocks = false;
+        }
+        self.0.retain(|attempt| !attempt.is_finished);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn blocks(&self, primary: &Endpoint) -> bool {
+        self.0.iter().any(|attempt| attempt.blocks && attempt.primary == *primary)
+    }
+
+    /// The newest epoch in which `endpoint` was selected.
+    pub(super) fn epoch_of(&self, endpoint: &Endpoint) -> Option<u64> {
+        let selected = self.0.iter().filter(|attempt| attempt.selected.as_ref() == Some(endpoint));
+        selected.map(|attempt| attempt.epoch).max()
+    }
+
+    pub(super) fn mentions(&self, endpoint: &Endpoint) -> bool {
+        self.0.iter().any(|a| a.selected.as_ref() == Some(endpoint) || a.primary == *endpoint)
+    }
+}
