@@ -137,8 +137,9 @@ impl Tally {
             lines.push(format!("  none, as --no-servers asks for: {skipped} skipped"));
         }
         for ((name, version), tests) in self.skipped.iter().filter(|_| !no_servers) {
+            let server = if name == "-" { "every server".to_owned() } else { format!("{name} {version}") };
             for (test, reason) in tests {
-                lines.push(format!("  skipped on {name} {version}: {test}: {reason}"));
+                lines.push(format!("  skipped on {server}: {test}: {reason}"));
             }
         }
         lines.join("\n")

@@ -20,14 +20,18 @@ const TRIES: u32 = 200;
 /// they all do, may still listen there; another launcher, which binds without, may not take it; a connection is refused while
 /// no server listens. So a killed server finds its port free when it is restarted.
 #[derive(Debug)]
-pub(crate) struct ReservedPort {
+pub struct ReservedPort {
     addr: SocketAddr,
     _held: Vec<TcpSocket>,
 }
 
 impl ReservedPort {
-    /// Reserves a random port; with `bus`, together with the port of its cluster bus.
-    pub(crate) fn reserve(bus: bool) -> Result<Self, LaunchError> {
+    /// Reserves a random port below 22768; with `bus`, together with the port of its cluster bus, 10000 above.
+    ///
+    /// # Errors
+    ///
+    /// [`LaunchError::NoPort`] when 200 ports in a row were taken.
+    pub fn reserve(bus: bool) -> Result<Self, LaunchError> {
         for _ in 0..TRIES {
             let port = fastrand::u16(PORTS);
             let Some(main) = hold(port) else { continue };
@@ -41,7 +45,8 @@ impl ReservedPort {
         Err(LaunchError::NoPort { tries: TRIES })
     }
 
-    pub(crate) fn addr(&self) -> SocketAddr {
+    /// Returns the address, on 127.0.0.1.
+    pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 }

@@ -68,6 +68,18 @@ where
     }
 }
 
+/// Says in the ledger that a test was skipped on every server, and why: a tool is missing, for one.
+///
+/// # Panics
+///
+/// When the ledger cannot be written.
+#[expect(clippy::expect_used, reason = "tests report by panicking; passing in silence would be a lie")]
+#[expect(clippy::print_stderr, reason = "a skipped test must say so")]
+pub fn skip(test: &str, reason: &str) {
+    eprintln!("{test}: skipped: {reason}");
+    record("skipped", None, test, reason).expect("the ledger can be written");
+}
+
 /// Appends one line: what happened, server, version, test, reason.
 fn record(what: &str, kind: Option<&ServerKind>, test: &str, reason: &str) -> io::Result<()> {
     let Some(ledger) = env::var_os("EVENKEEL_TEST_LEDGER").filter(|path| !path.is_empty()) else {

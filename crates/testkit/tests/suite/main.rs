@@ -2,5 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "tests report by panicking, in their own functions too")]
 
+mod deployment;
 mod launcher;
 mod proxy;

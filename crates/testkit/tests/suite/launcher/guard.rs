@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use evenkeel_testkit::launcher::{Cluster, ClusterOptions, Single, for_each_server, until};
+use evenkeel_testkit::launcher::{Cluster, ClusterOptions, Single, for_each_server, skip, until};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 fn runs(pid: u32) -> bool {
@@ -65,7 +65,7 @@ async fn servers_end_when_the_test_process_is_killed() {
     const PART: &str = "EVENKEEL_TESTKIT_CHILD";
     const NAME: &str = "launcher::guard::servers_end_when_the_test_process_is_killed";
     if !Path::new("/usr/bin/setpriv").exists() {
-        eprintln!("skipped: setpriv is not installed");
+        skip("launcher::servers_end_when_the_test_process_is_killed", "setpriv is not installed");
         return;
     }
     if let Some(program) = std::env::var_os(PART) {
