@@ -33,7 +33,7 @@ mod publication;
 mod wire;
 mod ws;
 
-pub use broker::{Broker, MemoryBroker, Published};
+pub use broker::{Broker, MemoryBroker, Published, RedisBroker};
 pub use config::{ApiConfig, BrokerKind, GatewayConfig, LimitsConfig, OutageConfig, SessionConfig};
 pub use error::{BrokerError, ConfigError, Error};
 pub use gateway::{Gateway, GatewayBuilder, GatewayHandle};

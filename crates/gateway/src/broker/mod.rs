@@ -1,8 +1,10 @@
 //! Brokers: what carries publications from publishers to every gateway that has subscribers, and keeps history.
 
 mod memory;
+pub mod redis;
 
 pub use memory::MemoryBroker;
+pub use redis::RedisBroker;
 
 use crate::error::BrokerError;
 use crate::hub::Deliveries;

@@ -1,0 +1,102 @@
+//! What the Redis broker needs of a Redis client: commands, and one subscription that heals itself.
+//!
+//! The broker is written against these two traits, so that it can be tried over a simulated server as well as
+//! over the real client.
+
+use crate::broker::BoxFuture;
+use crate::publication::Channel;
+use bytes::Bytes;
+use std::fmt;
+
+/// A reply, as far as the broker's commands need it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LinkReply {
+    /// Several replies.
+    Array(Vec<Self>),
+    /// A string of any kind.
+    Bytes(Bytes),
+    /// A number.
+    Integer(i64),
+    /// Nothing.
+    Nil,
+}
+
+/// Why a command has no reply.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// The server certainly did not run it, and may another time.
+    #[error("the command was not run")]
+    NotRun,
+    /// The server refused it, and will again.
+    #[error("the server refused the command: {code}")]
+    Refused {
+        /// The first word of the server's error.
+        code: String,
+    },
+    /// Nobody knows whether the server ran it.
+    #[error("nobody knows whether the command was run")]
+    Unknown,
+}
+
+/// What a subscription reports, in the order in which it happened.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LinkEvent {
+    /// Messages may have been missed before this point: on one channel, or (`None`) on all. Comes after the
+    /// subscription stands again.
+    Gap(Option<Channel>),
+    /// A message.
+    Message {
+        /// The channel.
+        channel: Channel,
+        /// The payload.
+        payload: Bytes,
+    },
+    /// The server has confirmed a subscription that was asked for.
+    Subscribed(Channel),
+}
+
+impl fmt::Debug for LinkEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gap(channel) => f.debug_tuple("Gap").field(channel).finish(),
+            Self::Message { channel, payload } => {
+                f.debug_struct("Message").field("channel", channel).field("bytes", &payload.len()).finish()
+            }
+            Self::Subscribed(channel) => f.debug_tuple("Subscribed").field(channel).finish(),
+        }
+    }
+}
+
+/// A way to a Redis of any topology.
+pub trait RedisLink: Send + Sync + fmt::Debug + 'static {
+    /// Runs one command; `args` begins with its name. The first of `keys` arguments after the script and its
+    /// count say where it goes on a cluster, as for any client.
+    ///
+    /// # Cancel safety
+    /// When dropped the command may or may not have run.
+    fn command(&self, args: Vec<Bytes>) -> BoxFuture<'_, Result<LinkReply, LinkError>>;
+
+    /// Opens a subscription. It mends itself through everything, and reports each gap.
+    fn listen(&self) -> Box<dyn RedisListener>;
+}
+
+/// A subscription that mends itself.
+pub trait RedisListener: Send + fmt::Debug {
+    /// Subscribes to more channels; [`LinkEvent::Subscribed`] follows for each. Waits for no server.
+    fn subscribe(&mut self, channels: Vec<Channel>);
+
+    /// Leaves channels. Waits for no server.
+    fn unsubscribe(&mut self, channels: Vec<Channel>);
+
+    /// Waits for events and appends all that have come; false when there will never be any more.
+    ///
+    /// # Cancel safety
+    /// Safe: what is not appended stays.
+    fn next<'a>(&'a mut self, events: &'a mut Vec<LinkEvent>) -> BoxFuture<'a, bool>;
+
+    /// Drops the connection beneath and makes a new one: it does not deliver although it seems alive.
+    fn renew(&mut self);
+}

@@ -1,0 +1,261 @@
+//! The broker over Redis: every gateway on the same Redis delivers what any of them, or any other program,
+//! publishes there.
+//!
+//! Publications of gateways on channels with history are appended to a stream and published in one script, with
+//! their offset; the plain `PUBLISH` of any other program is delivered as it is. A channel is subscribed to only
+//! while it has a subscriber here.
+
+mod envelope;
+mod link;
+mod queue;
+mod run;
+mod scripts;
+mod tracker;
+
+#[cfg(test)]
+mod tests;
+
+pub use link::{LinkError, LinkEvent, LinkReply, RedisLink, RedisListener};
+
+use super::{BoxFuture, Broker, BrokerHealth, History, HistoryQuery, Published};
+use crate::config::OutageConfig;
+use crate::driver::clock;
+use crate::error::BrokerError;
+use crate::hub::Deliveries;
+use crate::namespace::ChannelOptions;
+use crate::publication::{Channel, Epoch, Position, Publication};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use queue::{Budget, Item, Lane};
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::timeout;
+
+/// Publish calls under way at once, for as many groups of channels.
+const LANES: usize = 32;
+/// Start of the names of all keys.
+const PREFIX: &str = "evenkeel";
+
+/// The broker over Redis. One gateway each.
+pub struct RedisBroker {
+    link: Arc<dyn RedisLink>,
+    outage: OutageConfig,
+    prefix: String,
+    lanes: Vec<Lane>,
+    budget: Budget,
+    wishes: Mutex<Wishes>,
+    wished: Notify,
+    running: AtomicBool,
+    /// When the last probe that came back was sent.
+    probed: Mutex<Option<Instant>>,
+    /// The channel of the probe.
+    probe: Channel,
+}
+
+/// The channels wanted, and what was asked since the last look.
+#[derive(Default)]
+struct Wishes {
+    channels: HashMap<Channel, Wish>,
+    changed: Vec<Channel>,
+}
+
+struct Wish {
+    options: Arc<ChannelOptions>,
+    ready: bool,
+    came: Arc<Notify>,
+}
+
+impl fmt::Debug for RedisBroker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisBroker").field("link", &self.link).finish_non_exhaustive()
+    }
+}
+
+impl RedisBroker {
+    /// Makes a broker over a link.
+    pub fn new(link: Arc<dyn RedisLink>, outage: OutageConfig) -> Self {
+        Self {
+            link,
+            prefix: PREFIX.to_owned(),
+            lanes: (0..LANES).map(|_| Lane::default()).collect(),
+            budget: Budget::new(outage.queued_publications, outage.queued_bytes),
+            outage,
+            wishes: Mutex::default(),
+            wished: Notify::new(),
+            running: AtomicBool::new(false),
+            probed: Mutex::new(None),
+            probe: Channel::from(format!("{PREFIX}:probe:{:016x}", fastrand::u64(..))),
+        }
+    }
+
+    fn lane(&self, channel: &Channel) -> Option<&Lane> {
+        let mut hasher = DefaultHasher::new();
+        channel.hash(&mut hasher);
+        self.lanes.get((hasher.finish() % LANES as u64) as usize)
+    }
+
+    async fn eval(
+        &self,
+        script: &scripts::Script,
+        keys: &[Bytes],
+        args: Vec<Bytes>,
+    ) -> Result<LinkReply, LinkError> {
+        let count = Bytes::from(keys.len().to_string());
+        let tail = || keys.iter().cloned().chain(args.iter().cloned());
+        let by_digest = [Bytes::from_static(b"EVALSHA"), script.sha(), count.clone()];
+        match self.link.command(by_digest.into_iter().chain(tail()).collect()).await {
+            Err(LinkError::Refused { code }) if code == "NOSCRIPT" => {
+                let whole = [Bytes::from_static(b"EVAL"), script.text(), count];
+                self.link.command(whole.into_iter().chain(tail()).collect()).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn read(
+        &self,
+        channel: &Channel,
+        options: &ChannelOptions,
+        query: HistoryQuery,
+    ) -> Result<(envelope::Mark, Vec<(envelope::Mark, Bytes)>), BrokerError> {
+        let since = query.since.unwrap_or(if query.reverse { u64::MAX } else { 0 });
+        let args = vec![
+            fresh_epoch(),
+            scripts::meta_life(options.history_ttl),
+            Bytes::from(since.to_string()),
+            Bytes::from(query.limit.to_string()),
+            Bytes::from_static(if query.reverse { b"1" } else { b"0" }),
+        ];
+        let reply = self.eval(&scripts::READ, &scripts::keys(&self.prefix, channel), args).await;
+        match reply {
+            Ok(reply) => scripts::read(&reply).ok_or(BrokerError::Unavailable),
+            Err(_failed) => Err(BrokerError::Unavailable),
+        }
+    }
+
+    /// Marks a channel as delivered from, and wakes who waits for it.
+    fn mark_ready(&self, channel: &Channel) {
+        if let Some(wish) = self.wishes.lock().channels.get_mut(channel) {
+            wish.ready = true;
+            wish.came.notify_waiters();
+        }
+    }
+}
+
+fn fresh_epoch() -> Bytes {
+    Bytes::from(format!("{:016x}", fastrand::u64(..)))
+}
+
+impl Broker for RedisBroker {
+    fn run(self: Arc<Self>, deliveries: Deliveries) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            if self.running.swap(true, Ordering::AcqRel) {
+                tracing::error!("a Redis broker serves one gateway; a second one hears nothing through it");
+                return;
+            }
+            run::run(self, deliveries).await;
+        })
+    }
+
+    fn want(&self, channel: &Channel, options: &Arc<ChannelOptions>) {
+        let mut wishes = self.wishes.lock();
+        let wish = Wish { options: options.clone(), ready: false, came: Arc::default() };
+        wishes.channels.insert(channel.clone(), wish);
+        wishes.changed.push(channel.clone());
+        drop(wishes);
+        self.wished.notify_one();
+    }
+
+    fn unwant(&self, channel: &Channel) {
+        let mut wishes = self.wishes.lock();
+        if wishes.channels.remove(channel).is_some() {
+            wishes.changed.push(channel.clone());
+        }
+        drop(wishes);
+        self.wished.notify_one();
+    }
+
+    fn ready<'a>(&'a self, channel: &'a Channel) -> BoxFuture<'a, Result<(), BrokerError>> {
+        Box::pin(async move {
+            loop {
+                let came = {
+                    let wishes = self.wishes.lock();
+                    let wish = wishes.channels.get(channel).ok_or(BrokerError::Unavailable)?;
+                    if wish.ready {
+                        return Ok(());
+                    }
+                    wish.came.clone()
+                };
+                let came = came.notified();
+                let mut came = std::pin::pin!(came);
+                came.as_mut().enable();
+                // It may have come between the look and the enabling.
+                if self.wishes.lock().channels.get(channel).is_some_and(|wish| wish.ready) {
+                    return Ok(());
+                }
+                came.await;
+            }
+        })
+    }
+
+    fn publish<'a>(
+        &'a self,
+        channel: &'a Channel,
+        data: Bytes,
+        options: &'a Arc<ChannelOptions>,
+    ) -> BoxFuture<'a, Result<Published, BrokerError>> {
+        Box::pin(async move {
+            let lane = self.lane(channel).ok_or(BrokerError::Unavailable)?;
+            let (answer, mut answered) = oneshot::channel();
+            // 63 bits, so that it is a number for everybody.
+            let nonce = fastrand::u64(1..1 << 63);
+            let item = Item { channel: channel.clone(), options: options.clone(), data, nonce, answer };
+            lane.push(item, &self.budget)?;
+            match timeout(self.outage.answer_within, &mut answered).await {
+                Ok(Ok(result)) => result,
+                // The lane is gone with the gateway.
+                Ok(Err(_)) => Err(BrokerError::Unknown),
+                Err(_elapsed) => {
+                    answered.close();
+                    answered.try_recv().unwrap_or(Ok(Published::Accepted))
+                }
+            }
+        })
+    }
+
+    fn history<'a>(
+        &'a self,
+        channel: &'a Channel,
+        options: &'a Arc<ChannelOptions>,
+        query: HistoryQuery,
+    ) -> BoxFuture<'a, Result<History, BrokerError>> {
+        Box::pin(async move {
+            let (top, entries) = self.read(channel, options, query).await?;
+            let missed = top.offset.saturating_sub(query.since.unwrap_or(0));
+            let publications: Vec<_> = entries
+                .into_iter()
+                .map(|(mark, data)| {
+                    let at = Position { epoch: mark.epoch, offset: mark.offset };
+                    Publication::new(channel.clone(), data, Some(at))
+                })
+                .collect();
+            let complete = publications.len() as u64 == missed;
+            Ok(History { top: Position { epoch: top.epoch, offset: top.offset }, publications, complete })
+        })
+    }
+
+    fn health(&self) -> BrokerHealth {
+        let probe_age = self.probed.lock().map(|sent| clock::now().saturating_duration_since(sent));
+        BrokerHealth { probe_age, waiting: self.budget.waiting() }
+    }
+}
+
+/// The position of a publication that the stream has.
+fn position(epoch: &str, offset: u64) -> Published {
+    Published::Delivered(Some(Position { epoch: Epoch::from(epoch), offset }))
+}

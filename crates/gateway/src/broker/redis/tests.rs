@@ -1,0 +1,279 @@
+//! The broker over a real Redis, through the plainest link that keeps the contract.
+
+mod direct;
+
+use super::link::LinkReply;
+use super::{RedisBroker, envelope, scripts};
+use crate::broker::{Broker, HistoryQuery, Published};
+use crate::config::{GatewayConfig, OutageConfig};
+use crate::gateway::Gateway;
+use crate::namespace::{Access, ChannelOptions, Namespace};
+use crate::publication::{Channel, Position};
+use bytes::Bytes;
+use direct::Direct;
+use evenkeel_testkit::launcher::{ServerKind, Single, SingleOptions, for_each_server};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long any one step of a test may take.
+const DEADLINE: Duration = Duration::from_secs(15);
+
+fn options(size: u32) -> Arc<ChannelOptions> {
+    Arc::new(ChannelOptions { history_size: size, recovery: true, ..ChannelOptions::default() })
+}
+
+async fn server(kind: &ServerKind) -> Single {
+    Single::start_with(kind, SingleOptions::default().append_only(true).config("appendfsync always"))
+        .await
+        .expect("a server")
+}
+
+fn broker(server: &Single) -> Arc<RedisBroker> {
+    let link = Arc::new(Direct::new(server.addr()));
+    let outage = OutageConfig {
+        probe_interval: Duration::from_millis(100),
+        answer_within: Duration::from_secs(30),
+        ..OutageConfig::default()
+    };
+    Arc::new(RedisBroker::new(link, outage))
+}
+
+async fn gateway(broker: Arc<RedisBroker>) -> Gateway {
+    let mut config =
+        GatewayConfig { listen: "127.0.0.1:0".parse().expect("an address"), ..GatewayConfig::default() };
+    config.channels.subscribe = Access::Anyone;
+    let kept = ChannelOptions {
+        history_size: 10_000,
+        recovery: true,
+        subscribe: Access::Anyone,
+        ..ChannelOptions::default()
+    };
+    config.namespaces = vec![Namespace::new("kept", kept)];
+    config.session.drain = Duration::ZERO;
+    config.session.close_timeout = Duration::from_millis(50);
+    Gateway::builder().config(config).broker(broker).shards(1).start().await.expect("a gateway")
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let waited = tokio::time::timeout(DEADLINE, async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "never came: {what}");
+}
+
+fn text(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+async fn check(
+    broker: &RedisBroker,
+    channel: &str,
+    epoch: &str,
+    offset: u64,
+    nonce: u64,
+) -> super::tracker::Checked {
+    let args = [
+        "fresh".to_owned(),
+        "60000".to_owned(),
+        epoch.to_owned(),
+        offset.to_string(),
+        nonce.to_string(),
+        "3".to_owned(),
+    ];
+    let args = args.into_iter().map(Bytes::from).collect();
+    let reply =
+        broker.eval(&scripts::CHECK, &scripts::keys(&broker.prefix, channel), args).await.expect("a reply");
+    scripts::checked(&reply).expect("a verdict")
+}
+
+#[tokio::test]
+async fn the_scripts_say_what_stands() {
+    for_each_server("gateway: the scripts say what stands", |kind| async move {
+        use super::tracker::Verdict;
+        let server = server(&kind).await;
+        let broker = broker(&server);
+        let keys = scripts::keys(&broker.prefix, "a");
+        let append = async |nonces: &[u64], repeat: &str| {
+            let mut args: Vec<Bytes> = ["a", "4", "60000", "60000", "E", repeat].map(text).into();
+            for nonce in nonces {
+                args.push(Bytes::from(nonce.to_string()));
+                args.push(Bytes::from(format!("d{nonce}")));
+            }
+            let reply = broker.eval(&scripts::APPEND, &keys, args).await.expect("a reply");
+            scripts::appended(&reply).expect("offsets")
+        };
+        assert_eq!(append(&[11, 12], "0").await, ("E".to_owned(), vec![1, 2]));
+        assert_eq!(
+            append(&[12, 13], "1").await,
+            ("E".to_owned(), vec![2, 3]),
+            "a repeat appends what is new"
+        );
+
+        let stands = check(&broker, "a", "E", 1, 11).await;
+        assert_eq!((stands.verdict, stands.top.offset), (Verdict::Stands, 3));
+        let offsets: Vec<_> =
+            stands.entries.iter().map(|(mark, data)| (mark.offset, mark.nonce, data.clone())).collect();
+        assert_eq!(offsets, [(2, 12, Bytes::from_static(b"d12")), (3, 13, Bytes::from_static(b"d13"))]);
+        assert_eq!(check(&broker, "a", "E", 3, 13).await.verdict, Verdict::Stands);
+        assert_eq!(check(&broker, "a", "E", 0, 0).await.entries.len(), 3);
+
+        append(&[14, 15], "0").await;
+        assert_eq!(check(&broker, "a", "E", 0, 0).await.verdict, Verdict::Hole, "offset 1 is trimmed");
+        assert_eq!(check(&broker, "a", "E", 1, 11).await.verdict, Verdict::Hole, "nobody can say");
+
+        let query = HistoryQuery { since: Some(3), limit: 10, reverse: false };
+        let history = broker.history(&"a".into(), &options(4), query).await.expect("a history");
+        assert!(history.complete && history.publications.len() == 2);
+        let query = HistoryQuery { since: None, limit: 2, reverse: true };
+        let history = broker.history(&"a".into(), &options(4), query).await.expect("a history");
+        let offsets: Vec<_> = history.publications.iter().filter_map(|kept| kept.offset()).collect();
+        assert_eq!(offsets, [5, 4]);
+
+        let moved = check(&broker, "a", "E", 4, 99).await;
+        assert_eq!(
+            (moved.verdict, &*moved.top.epoch),
+            (Verdict::New, "fresh"),
+            "another entry at the offset"
+        );
+        let agreed = check(&broker, "a", "E", 5, 15).await;
+        assert_eq!((agreed.verdict, &*agreed.top.epoch), (Verdict::New, "fresh"), "written once");
+        assert_eq!(check(&broker, "a", "fresh", 9, 1).await.verdict, Verdict::New, "from the future");
+
+        broker.link.command(vec![Bytes::from_static(b"FLUSHALL")]).await.expect("flushed");
+        assert_eq!(check(&broker, "a", "fresh", 5, 15).await.verdict, Verdict::New, "all is lost");
+        assert_eq!(append(&[16], "0").await.1, [1]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn publications_reach_the_subscribers_of_every_gateway() {
+    for_each_server("gateway: publications reach every gateway", |kind| async move {
+        let server = server(&kind).await;
+        let (here, there) = (broker(&server), broker(&server));
+        let (near, far) = (gateway(here.clone()).await, gateway(there).await);
+        let mut peer = direct::Subscriber::connect(near.local_addr()).await;
+        let at = peer.subscribe("kept:a").await;
+        assert_eq!(at["subscribe"]["offset"], 0);
+        peer.subscribe("news").await;
+        for n in 1..=100_u64 {
+            let published = far.handle().publish("kept:a", n.to_string()).await.expect("published");
+            assert!(matches!(published, Published::Delivered(Some(Position { offset, .. })) if offset == n));
+        }
+        for n in 1..=100 {
+            assert_eq!(
+                peer.publication().await,
+                ("kept:a".to_owned(), serde_json::json!({"data":n,"offset":n}))
+            );
+        }
+        server.command(&["PUBLISH", "news", "from elsewhere"]).await.expect("published");
+        assert_eq!(peer.publication().await.1, serde_json::json!({"data":"from elsewhere"}));
+        server.command(&["PUBLISH", "kept:a", "{\"raw\":1}"]).await.expect("published");
+        assert_eq!(peer.publication().await.1, serde_json::json!({"data":{"raw":1}}));
+        let subscribed = server.command(&["PUBSUB", "NUMSUB", "kept:a", "kept:b"]).await.expect("counts");
+        let counts: Vec<_> =
+            subscribed.items().iter().filter_map(evenkeel_testkit::launcher::Reply::integer).collect();
+        assert_eq!(counts, [1, 0], "only where there is a subscriber");
+        until("ready", || near.handle().is_ready()).await;
+        near.stop().await;
+        far.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_redis_costs_nothing_of_what_it_kept() {
+    for_each_server("gateway: a killed Redis costs nothing", |kind| async move {
+        let server = server(&kind).await;
+        let (here, there) = (broker(&server), broker(&server));
+        let (near, far) = (gateway(here).await, gateway(there).await);
+        let mut peer = direct::Subscriber::connect(near.local_addr()).await;
+        peer.subscribe("kept:a").await;
+        let publisher = {
+            let handle = far.handle();
+            tokio::spawn(async move {
+                for n in 1..=400_u64 {
+                    let published = handle.publish("kept:a", n.to_string()).await.expect("published");
+                    assert!(matches!(published, Published::Delivered(Some(_))), "{published:?}");
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+            })
+        };
+        for n in 1..=100 {
+            assert_eq!(peer.publication().await.1["data"], n);
+        }
+        server.nodes().kill(server.addr()).await.expect("killed");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        server.nodes().restart(server.addr()).await.expect("restarted");
+        for n in 101..=400 {
+            let (_, publication) = peer.publication().await;
+            assert_eq!((publication["data"].as_u64(), publication["offset"].as_u64()), (Some(n), Some(n)));
+        }
+        publisher.await.expect("every publication is answered");
+        near.stop().await;
+        far.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_forgets_makes_subscribers_come_again() {
+    for_each_server("gateway: a Redis that forgets", |kind| async move {
+        let server = Single::start(&kind).await.expect("a server");
+        let broker = broker(&server);
+        let gateway = gateway(broker).await;
+        let mut peer = direct::Subscriber::connect(gateway.local_addr()).await;
+        let first = peer.subscribe("kept:a").await["subscribe"]["epoch"].clone();
+        gateway.handle().publish("kept:a", "1").await.expect("published");
+        assert_eq!(peer.publication().await.1["offset"], 1);
+        server.nodes().kill(server.addr()).await.expect("killed");
+        server.nodes().restart(server.addr()).await.expect("restarted");
+        assert_eq!(peer.json().await["push"]["unsubscribe"]["code"], 2500);
+        let request = serde_json::json!({"id":2,"subscribe":{"channel":"kept:a","recover":true,"epoch":first,"offset":1}});
+        peer.say(&request.to_string()).await;
+        let reply = peer.json().await;
+        assert_ne!(reply["subscribe"]["epoch"], first);
+        assert_eq!(reply["subscribe"]["was_recovering"], true);
+        assert!(reply["subscribe"].get("recovered").is_none(), "{reply}");
+        gateway.handle().publish("kept:a", "2").await.expect("published");
+        assert_eq!(peer.publication().await.1["data"], 2);
+        gateway.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn publications_wait_for_redis_and_the_bound_is_told() {
+    let link = Arc::new(Direct::new("127.0.0.1:1".parse().expect("an address")));
+    let outage = OutageConfig {
+        queued_publications: 2,
+        answer_within: Duration::from_millis(20),
+        ..OutageConfig::default()
+    };
+    let broker = RedisBroker::new(link, outage);
+    let publish =
+        || async { broker.publish(&Channel::from("a"), Bytes::from_static(b"1"), &options(4)).await };
+    assert_eq!(publish().await, Ok(Published::Accepted));
+    assert_eq!(publish().await, Ok(Published::Accepted));
+    assert_eq!(publish().await, Err(crate::error::BrokerError::Full));
+    assert_eq!(broker.health().waiting, 2);
+    assert_eq!(broker.health().probe_age, None);
+}
+
+#[test]
+fn replies_of_a_wrong_shape_are_no_answers() {
+    let bulk = |text: &'static str| LinkReply::Bytes(Bytes::from_static(text.as_bytes()));
+    for reply in [
+        LinkReply::Nil,
+        LinkReply::Array(vec![]),
+        LinkReply::Array(vec![bulk("E"), bulk("x"), bulk("0"), bulk("stands")]),
+        LinkReply::Array(vec![bulk("E"), bulk("1"), bulk("0"), bulk("maybe")]),
+        LinkReply::Array(vec![bulk("E"), bulk("1"), bulk("0"), bulk("stands"), bulk("1-1")]),
+        LinkReply::Array(vec![bulk("E"), bulk("1"), bulk("0"), bulk("stands"), bulk("1"), bulk("d")]),
+    ] {
+        assert_eq!(scripts::checked(&reply), None, "{reply:?}");
+    }
+    assert!(matches!(envelope::Message::read(Bytes::from_static(b"x")), envelope::Message::Plain(_)));
+}
