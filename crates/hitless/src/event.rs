@@ -1,10 +1,13 @@
 //! What happened, for logs, metrics, hooks and the user.
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use evenkeel_protocol::Endpoint;
 
-use crate::{ConnId, HandoffId, MoveError};
+use crate::{ConnId, HandoffId, LogLevel, MoveError};
 
 /// Something that the engine saw or decided.
 #[non_exhaustive]
@@ -132,6 +135,85 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// From which level on it is logged.
+    pub fn level(&self) -> LogLevel {
+        match self {
+            Self::ConnAbandoned { .. } | Self::QueueFull { .. } => LogLevel::Error,
+            Self::BreakerOpened { .. }
+            | Self::Malformed { .. }
+            | Self::MoveFailed { .. }
+            | Self::WindowClosed { expired: true, .. } => LogLevel::Warn,
+            Self::BreakerClosed { .. }
+            | Self::ConnMoved { .. }
+            | Self::HandoffFinished { .. }
+            | Self::HandoffStarted { .. }
+            | Self::WindowClosed { .. }
+            | Self::WindowOpened { .. } => LogLevel::Info,
+            Self::Noticed { .. } => LogLevel::Debug,
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BreakerClosed { target } => write!(f, "{target} is trusted again"),
+            Self::BreakerOpened { target } => write!(f, "{target} failed too often and is left alone"),
+            Self::ConnMoved { handoff, conn, successor, took } => {
+                write!(f, "{handoff}: {conn} moved to {successor} after {took:?}")
+            }
+            Self::ConnAbandoned { handoff, conn, cause } => {
+                write!(f, "{handoff}: {conn} is left to ordinary reconnection: {cause}")
+            }
+            Self::HandoffFinished { handoff, endpoint, moved, abandoned, took } => {
+                write!(
+                    f,
+                    "{handoff} of {endpoint} finished after {took:?}: {moved} moved, {abandoned} abandoned"
+                )
+            }
+            Self::HandoffStarted { handoff, cause, endpoint, target, connections, .. } => {
+                write!(f, "{handoff} of {endpoint} ({cause:?}) starts with {connections} connections")?;
+                match target {
+                    Some(target) => write!(f, " to {target}"),
+                    None => f.write_str(" to wherever its name leads"),
+                }
+            }
+            Self::Malformed { conn, name, what } => write!(f, "malformed {name} on {conn}: {what}"),
+            Self::MoveFailed { handoff, conn, cause } => {
+                write!(f, "{handoff}: an attempt to move {conn} failed: {cause}")
+            }
+            Self::Noticed { conn, endpoint, name, seq, outcome } => {
+                write!(f, "{name} {} of {endpoint} on {conn}: {outcome:?}", Seq(*seq))
+            }
+            Self::QueueFull { handoff, left_out } => {
+                write!(
+                    f,
+                    "{handoff}: the queue is full, {left_out} connections are left to ordinary reconnection"
+                )
+            }
+            Self::WindowClosed { endpoint, family, seq, expired } => {
+                let how = if *expired { "expired without an end" } else { "closed" };
+                write!(f, "{} window {} of {endpoint} {how}", family.word(), Seq(*seq))
+            }
+            Self::WindowOpened { endpoint, family, seq, .. } => {
+                write!(f, "{} window {} of {endpoint} opened", family.word(), Seq(*seq))
+            }
+        }
+    }
+}
+
+struct Seq(Option<u64>);
+
+impl fmt::Display for Seq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(seq) => write!(f, "{seq}"),
+            None => f.write_str("without id"),
+        }
+    }
+}
+
 /// What came of an announcement.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +222,15 @@ pub enum Outcome {
     Disabled,
     /// A hook held it back.
     HeldBack,
+    /// The handoff that it started is over; hooks are told this, once, and not the start.
+    HandoffEnded {
+        /// The handoff.
+        handoff: HandoffId,
+        /// Connections moved.
+        moved: u32,
+        /// Connections left to ordinary reconnection.
+        abandoned: u32,
+    },
     /// It starts a handoff.
     HandoffStarted(HandoffId),
     /// One more connection of a known handoff.
@@ -158,6 +249,13 @@ pub enum Outcome {
     Stale,
     /// Nothing was open that it could end.
     Unmatched,
+}
+
+impl Outcome {
+    /// True when connections had to be left to the server's close.
+    pub fn is_error(self) -> bool {
+        matches!(self, Self::HandoffEnded { abandoned: 1.., .. })
+    }
 }
 
 /// Why connections are moved.

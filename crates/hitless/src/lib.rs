@@ -19,8 +19,11 @@
 
 mod action;
 mod config;
+#[cfg(feature = "tokio")]
+mod driver;
 mod endpoint_type;
 mod event;
+mod hooks;
 mod ids;
 mod input;
 pub mod machine;
@@ -30,8 +33,15 @@ mod sizes;
 
 pub use action::{Action, Destination, Move, MoveStyle, Scope};
 pub use config::{Config, ConfigError, LogLevel, Mode, Protocol, Settings};
+#[cfg(feature = "tokio")]
+pub use driver::{Apply, Maintenance, TellError};
 pub use endpoint_type::{EndpointType, EndpointTypeError};
 pub use event::{Event, Family, HandoffCause, Outcome};
+#[cfg(feature = "tokio")]
+pub use hooks::LoggingHook;
+pub use hooks::{
+    HookMetrics, Hooks, MetricsHook, NotificationContext, NotificationHook, NotificationMetrics,
+};
 pub use ids::{ConnId, HandoffId, Origin};
 pub use input::{Input, MoveError};
 pub use machine::HandoffEngine;

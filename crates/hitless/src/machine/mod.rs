@@ -280,9 +280,8 @@ impl HandoffEngine {
         }
         let handoffs: Vec<_> = self.handoffs.keys().copied().collect();
         for id in handoffs {
-            self.abandon_open(now, id);
+            self.abandon(now, id);
         }
-        self.handoffs.clear();
         self.names.clear();
         self.verify_at = None;
     }

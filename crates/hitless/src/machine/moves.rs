@@ -176,8 +176,10 @@ impl HandoffEngine {
         self.report(Event::ConnAbandoned { handoff: id, conn, cause });
     }
 
-    pub(super) fn abandon_open(&mut self, now: Instant, id: HandoffId) {
+    /// Ends a handoff before its time.
+    pub(super) fn abandon(&mut self, now: Instant, id: HandoffId) {
         let Some(handoff) = self.handoffs.get_mut(&id) else { return };
+        handoff.at.close_at = handoff.at.close_at.min(now);
         let mut open = Vec::new();
         for (conn, member) in handoff.members.iter_mut().filter(|(_, member)| member.is_open()) {
             member.state = State::Abandoned;
@@ -187,6 +189,7 @@ impl HandoffEngine {
             self.abandoned(id, conn, cause);
         }
         self.finish(now, id);
+        self.handoffs.remove(&id);
     }
 
     pub(super) fn switched(&mut self, now: Instant, conn: ConnId, successor: &Origin) {
@@ -395,7 +398,7 @@ impl HandoffEngine {
     /// Reports a handoff once, when none of its connections is open any more.
     fn finish(&mut self, now: Instant, id: HandoffId) {
         let Some(handoff) = self.handoffs.get_mut(&id) else { return };
-        let begun = handoff.moved + handoff.abandoned > 0;
+        let begun = handoff.moved + handoff.abandoned > 0 || handoff.at.close_at <= now;
         if handoff.finished || !begun || !handoff.is_settled() {
             return;
         }

@@ -545,8 +545,7 @@ impl HandoffEngine {
             .or_else(|| self.handoffs.values().next())
             .map(|handoff| handoff.id);
         if let Some(oldest) = oldest {
-            self.abandon_open(now, oldest);
-            self.handoffs.remove(&oldest);
+            self.abandon(now, oldest);
         }
     }
 
