@@ -59,6 +59,11 @@ impl AskFailure {
             detail.starts_with("unknown command") || detail.starts_with("unknown subcommand")
         })
     }
+
+    /// The server is not part of a cluster.
+    pub(crate) fn is_cluster_off(&self) -> bool {
+        matches!(self, Self::Server(error) if error.detail().contains("cluster support disabled"))
+    }
 }
 
 /// What was found at an address.
@@ -97,6 +102,12 @@ pub enum ResolveError {
     #[error("{endpoint} is named as a server, and redirect_policy does not allow it")]
     Denied {
         /// The address.
+        endpoint: Endpoint,
+    },
+    /// A node of a cluster answers, and nobody owns a slot there.
+    #[error("{endpoint} is a cluster node, and no slot is assigned to any node that it knows")]
+    NoSlots {
+        /// The node.
         endpoint: Endpoint,
     },
     /// No seed answered.

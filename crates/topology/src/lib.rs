@@ -30,8 +30,8 @@ mod snapshot;
 pub use diff::{Change, diff};
 pub use error::{AskFailure, Found, ReadError, ResolveError, Unproven};
 pub use machine::{
-    Action, Complaint, Input, Report, SentinelAnswer, SentinelConfig, SentinelQuestion, SentinelResolver,
-    ViewCommand,
+    Action, ClusterConfig, ClusterResolver, Complaint, FixedConfig, FixedResolver, Input, Report,
+    SentinelAnswer, SentinelConfig, SentinelQuestion, SentinelResolver, ViewCommand,
 };
 pub use plan::{Plan, ReadPolicy};
 pub use redirect_policy::RedirectPolicy;

@@ -4,10 +4,14 @@
 //! them all. An input that a resolver has no use for is ignored.
 
 mod action;
+pub mod cluster;
+pub mod fixed;
 mod input;
 mod jitter;
 pub mod sentinel;
 
 pub use action::{Action, Report, SentinelQuestion, ViewCommand};
+pub use cluster::{ClusterConfig, ClusterResolver};
+pub use fixed::{FixedConfig, FixedResolver};
 pub use input::{Complaint, Input, SentinelAnswer};
 pub use sentinel::{SentinelConfig, SentinelResolver};
