@@ -308,10 +308,10 @@ impl Error {
     }
 
     /// The reply is not of the type asked for; an error of the server inside it stays one.
-    pub(crate) fn decode(cause: DecodeError, command: CommandName, script: bool) -> Self {
+    pub(crate) fn decode(cause: DecodeError, command: CommandName) -> Self {
         match cause {
             DecodeError::Server(error) => {
-                let executed = executed_by(&error, script);
+                let executed = executed_by(&error, command.is_script());
                 Self::answered(error, command, executed, None)
             }
             cause => Self::new(ErrorKind::Decode, Executed::Yes, What::Decode { command: command.0 })
@@ -331,11 +331,23 @@ impl Error {
 pub(crate) struct CommandName(&'static str);
 
 impl CommandName {
-    #[allow(dead_code, reason = "as above")]
     pub(crate) const TRANSACTION: Self = Self("EXEC");
+    pub(crate) const UNKNOWN: Self = Self("the command");
 
     pub(crate) fn of(command: &Command) -> Self {
-        Self(command.spec().map_or("the command", Spec::name))
+        Self(command.spec().map_or(Self::UNKNOWN.0, Spec::name))
+    }
+
+    pub(crate) fn named(name: Option<&'static str>) -> Self {
+        name.map_or(Self::UNKNOWN, Self)
+    }
+
+    pub(crate) fn as_str(self) -> &'static str {
+        self.0
+    }
+
+    fn is_script(self) -> bool {
+        matches!(self.0, "EVAL" | "EVALSHA" | "FCALL")
     }
 }
 
@@ -594,14 +606,11 @@ mod tests {
     #[test]
     fn an_error_inside_a_reply_stays_the_servers() {
         let name = CommandName::of(&Command::new("GET"));
-        let error = Error::decode(DecodeError::Server(ServerError::parse(b"WRONGTYPE x")), name, false);
+        let error = Error::decode(DecodeError::Server(ServerError::parse(b"WRONGTYPE x")), name);
         assert_eq!(error.kind(), ErrorKind::Server);
-        let error = Error::decode(
-            DecodeError::Kind { expected: "i64", found: evenkeel_protocol::Kind::Blob },
-            name,
-            false,
-        )
-        .in_pipeline(2);
+        let error =
+            Error::decode(DecodeError::Kind { expected: "i64", found: evenkeel_protocol::Kind::Blob }, name)
+                .in_pipeline(2);
         assert_eq!((error.kind(), error.executed()), (ErrorKind::Decode, Executed::Yes));
         assert_eq!(
             error.to_string(),

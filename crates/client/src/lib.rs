@@ -1,10 +1,71 @@
 //! The Evenkeel client: one handle for a single Redis, Sentinel or Cluster.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use bytes::Bytes;
+//! use evenkeel_client::{Client, Error, Frame};
+//!
+//! # async fn run() -> Result<(), Error> {
+//! let client = Client::connect("redis://localhost:6379").await?;
+//! client.set("greeting", "hello").await?;
+//! let n: i64 = client.incr("visits").await?;
+//! let (a, b): (i64, Option<String>) = client.pipeline().incr("a").get("b").await?;
+//! client.get::<Option<Bytes>>("k").timeout(Duration::from_millis(50)).await?;
+//! client.cmd("FT.SEARCH").arg("idx").arg("*").query::<Frame>().await?;
+//! let mut news = client.subscribe(["news"]).await?;
+//! # let _ = (n, a, b, news.recv().await);
+//! # Ok(()) }
+//! ```
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `tokio` (default) | nothing here: the switch that every crate of the workspace has |
+//! | `tls` | TLS by rustls |
+//! | `serde` | `Deserialize` of [`Config`], and of replies |
 
+mod batch;
+mod call;
+mod client;
+mod commands;
 pub mod config;
+mod core;
 mod error;
+mod events;
+mod health;
+mod lease;
+mod mailbox;
+mod pipeline;
+mod pubsub;
+mod replies;
+mod transaction;
 
-pub use config::{Config, ConfigBuilder, Credentials, Deployment, Origin, Secret};
+pub use batch::Batch;
+pub use call::Call;
+pub use client::{Client, Cmd};
+pub use commands::{End, Pairs, ReadOptions, Script, ToPairs, Trim, ZaddOptions, kind};
+pub use config::{Config, ConfigBuilder, Credentials, Deployment, Origin, ReadPolicy, Secret};
 pub use error::{Error, ErrorKind, Executed, Phase};
+/// What the client's signatures take and give.
+pub use evenkeel_protocol::{
+    Command, DecodeError, Endpoint, Frame, FromReply, Kind, Reader, Reply, ServerError, ToArg, ToArgs,
+};
+pub use events::{Event, EventStream};
+pub use health::{ConnectionState, EndpointHealth, Health, Role};
+pub use lease::Lease;
+pub use pipeline::{EachPipeline, Pipeline};
+pub use pubsub::{Delivery, Subscribing, Subscription};
+pub use replies::{Append, Replies};
+pub use transaction::{Transaction, Unwatched, Watched};
+
+/// The futures behind the `.await`s, for those who must name them.
+pub mod future {
+    pub use crate::{
+        call::Calling,
+        pipeline::{Each, Outcome, Piping, Whole},
+        transaction::Executing,
+    };
+}
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
