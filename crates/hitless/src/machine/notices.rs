@@ -216,8 +216,9 @@ impl HandoffEngine {
                     && handoff.plan.endpoint == origin.endpoint
                     && handoff.plan.seq == seq
                     && handoff.plan.target == target
-                    // After the close a further grace is a further event, whatever its id.
-                    && (now < handoff.at.close_at || grace.is_none_or(|grace| grace.is_zero()))
+                    // After the close a whole grace is a further event, whatever its id; late joiners are told what is left.
+                    && (now < handoff.at.close_at
+                        || grace.is_none_or(|grace| grace.min(MAX_GRACE) <= handoff.plan.grace / 2))
             })
             .map(|handoff| handoff.id);
         if let Some(id) = known {
