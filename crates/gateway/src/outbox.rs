@@ -107,9 +107,42 @@ impl Outbox {
         self.bytes
     }
 
+    /// Gives a frame straight to the socket when nothing waits before it; what does not fit is queued.
+    pub(crate) fn write_now(
+        &mut self,
+        frame: &Bytes,
+        bounds: Bounds,
+        write: impl FnOnce(&[u8]) -> io::Result<usize>,
+    ) -> (Pushed, Written) {
+        if self.closing || !self.queue.is_empty() {
+            return (self.push(frame.clone(), bounds), Written::Blocked);
+        }
+        let written = match write(frame) {
+            Ok(written) if written == frame.len() => return (Pushed::Queued, Written::Drained),
+            Ok(written) => written,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            Err(_gone) => return (Pushed::Closed, Written::Failed),
+        };
+        self.blocked = true;
+        let pushed = self.push(frame.clone(), bounds);
+        self.written = written;
+        self.bytes = self.bytes.saturating_sub(written);
+        (pushed, Written::Blocked)
+    }
+
     /// Writes what is queued, many frames a call, until nothing is left or the socket takes no more.
     pub(crate) fn write(&mut self, mut write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>) -> Written {
-        while !self.queue.is_empty() {
+        while let Some(first) = self.queue.front() {
+            if self.queue.len() == 1 {
+                let piece = first.get(self.written..).unwrap_or_default();
+                let offered = piece.len();
+                let result = write(&[IoSlice::new(piece)]);
+                if let Some(stop) = self.after(result, offered) {
+                    return stop;
+                }
+                continue;
+            }
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             let mut count = 0;
             let mut offered = 0;
@@ -123,22 +156,9 @@ impl Outbox {
                     break;
                 }
             }
-            match write(slices.get(..count).unwrap_or_default()) {
-                Ok(0) => return Written::Failed,
-                Ok(written) => {
-                    self.advance(written);
-                    if written < offered {
-                        // A short write means a full socket: asking again would only cost a call.
-                        self.blocked = true;
-                        return Written::Blocked;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.blocked = true;
-                    return Written::Blocked;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_gone) => return Written::Failed,
+            let result = write(slices.get(..count).unwrap_or_default());
+            if let Some(stop) = self.after(result, offered) {
+                return stop;
             }
         }
         self.blocked = false;
@@ -146,6 +166,25 @@ impl Outbox {
             self.queue.shrink_to(0);
         }
         Written::Drained
+    }
+
+    /// Takes what one write did; says whether that was the last for now.
+    fn after(&mut self, result: io::Result<usize>, offered: usize) -> Option<Written> {
+        match result {
+            Ok(0) => Some(Written::Failed),
+            Ok(written) => {
+                self.advance(written);
+                // A short write means a full socket: asking again would only cost a call.
+                self.blocked = written < offered;
+                self.blocked.then_some(Written::Blocked)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.blocked = true;
+                Some(Written::Blocked)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => None,
+            Err(_gone) => Some(Written::Failed),
+        }
     }
 
     fn advance(&mut self, mut written: usize) {
@@ -217,6 +256,26 @@ mod tests {
         budget = 100;
         assert_eq!(outbox.write(|slices| take(slices, &mut budget, &mut out)), Written::Drained);
         assert_eq!(out, b"firstLAST");
+    }
+
+    #[test]
+    fn a_frame_goes_straight_out_or_waits_behind_others() {
+        let mut outbox = Outbox::default();
+        let frame = Bytes::from_static(b"abcdef");
+        let whole = outbox.write_now(&frame, BOUNDS, |bytes| Ok(bytes.len()));
+        assert_eq!((whole, outbox.is_empty()), ((Pushed::Queued, Written::Drained), true));
+        let part = outbox.write_now(&frame, BOUNDS, |_| Ok(2));
+        assert_eq!((part, outbox.queued_bytes()), ((Pushed::Queued, Written::Blocked), 4));
+        let behind = outbox.write_now(&frame, BOUNDS, |_| panic!("written past a waiting frame"));
+        assert_eq!(behind, (Pushed::Queued, Written::Blocked));
+        let mut out = Vec::new();
+        let mut budget = 100;
+        assert_eq!(outbox.write(|slices| take(slices, &mut budget, &mut out)), Written::Drained);
+        assert_eq!(out, b"cdefabcdef");
+        let full = outbox.write_now(&frame, BOUNDS, |_| Err(would_block()));
+        assert_eq!((full, outbox.queued_bytes()), ((Pushed::Queued, Written::Blocked), 6));
+        let gone = Outbox::default().write_now(&frame, BOUNDS, |_| Err(io::ErrorKind::BrokenPipe.into()));
+        assert_eq!(gone.1, Written::Failed);
     }
 
     fn take(slices: &[io::IoSlice<'_>], budget: &mut usize, out: &mut Vec<u8>) -> io::Result<usize> {

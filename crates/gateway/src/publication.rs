@@ -58,11 +58,12 @@ impl Publication {
     }
 
     /// The frame for sessions of `protocol`, shared.
-    pub(crate) fn frame(&self, protocol: Protocol) -> Bytes {
-        match self.frames.get(protocol as usize) {
-            Some(slot) => slot.get_or_init(|| protocol.encode(self)).clone(),
-            None => protocol.encode(self),
-        }
+    pub(crate) fn frame(&self, protocol: Protocol) -> &Bytes {
+        let [centrifugo] = &self.frames;
+        let slot = match protocol {
+            Protocol::Centrifugo => centrifugo,
+        };
+        slot.get_or_init(|| protocol.encode(self))
     }
 }
 

@@ -112,7 +112,11 @@ impl Conn {
         }
         let mut wrote = false;
         let written = state.outbox.write(|slices| {
-            let result = self.stream.try_write_vectored(slices);
+            let result = match slices {
+                // One buffer is cheaper to send than a list of one.
+                [only] => self.stream.try_write(only),
+                _ => self.stream.try_write_vectored(slices),
+            };
             wrote |= result.is_ok();
             result
         });
@@ -242,6 +246,27 @@ impl Sink for Conn {
             Metrics::count(&self.metrics.closed_slow);
             self.close(self.protocol.slow(), true);
         }
+    }
+
+    fn write_now(&self, frame: &Bytes) {
+        let mut state = self.state.lock();
+        let (pushed, written) =
+            state.outbox.write_now(frame, self.bounds, |bytes| self.stream.try_write(bytes));
+        if (pushed, written) == (Pushed::Queued, Written::Drained) {
+            drop(state);
+            // Read before it is written, as the line is shared with the session's task.
+            if !self.progress.load(Ordering::Relaxed) {
+                self.progress.store(true, Ordering::Relaxed);
+            }
+            return;
+        }
+        state.failed |= written == Written::Failed;
+        drop(state);
+        if pushed == Pushed::Overflow {
+            Metrics::count(&self.metrics.closed_slow);
+            self.close(self.protocol.slow(), true);
+        }
+        self.task.wake();
     }
 
     fn unsubscribed(&self, channel: &Channel, serial: u32) {

@@ -40,8 +40,9 @@ pub(crate) async fn run(
                 if taken == 0 {
                     break;
                 }
+                let alone = taken == 1;
                 for command in wave.drain(..) {
-                    apply(&shared, &mut shard, command, &mut dirty);
+                    apply(&shared, &mut shard, command, alone, &mut dirty);
                 }
                 for conn in dirty.drain(..) {
                     conn.flush();
@@ -53,7 +54,13 @@ pub(crate) async fn run(
     drain(&shared, &mut shard, commands, phase).await;
 }
 
-fn apply(shared: &Shared, shard: &mut Shard<Conn>, command: Command, dirty: &mut Vec<Arc<Conn>>) {
+fn apply(
+    shared: &Shared,
+    shard: &mut Shard<Conn>,
+    command: Command,
+    alone: bool,
+    dirty: &mut Vec<Arc<Conn>>,
+) {
     match command {
         Command::Activate { conn, channel, serial: _, at: Some((epoch, offset)) } => {
             shard.activate(&conn, &channel, &epoch, offset, dirty);
@@ -75,7 +82,7 @@ fn apply(shared: &Shared, shard: &mut Shard<Conn>, command: Command, dirty: &mut
         Command::Gap(channel) => shard.gap(&channel, dirty),
         Command::NewEpoch(channel, epoch) => shard.new_epoch(&channel, &epoch, dirty),
         Command::Publish(publication) => {
-            let delivered = shard.publish(&publication, dirty);
+            let delivered = shard.publish(&publication, alone, dirty);
             Metrics::add(&shared.metrics.delivered, delivered);
         }
         Command::Subscribe { conn, channel, serial } => shard.subscribe(&conn, &channel, serial, true),
@@ -116,7 +123,7 @@ async fn drain(
                 changed = phase.changed() => if changed.is_err() { break },
                 command = commands.recv() => match command {
                     Some(command) => {
-                        apply(shared, shard, command, &mut dirty);
+                        apply(shared, shard, command, true, &mut dirty);
                         for conn in dirty.drain(..) {
                             conn.flush();
                         }

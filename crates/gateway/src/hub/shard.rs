@@ -22,6 +22,8 @@ pub(crate) trait Sink {
     fn protocol(&self) -> Protocol;
     /// Queues a frame; a session that cannot take it closes itself.
     fn push(&self, frame: Bytes);
+    /// Gives a frame straight to the socket, unless others wait before it.
+    fn write_now(&self, frame: &Bytes);
     /// Tells the session that it no longer hears `channel`. Comes before the frame that tells the client.
     fn unsubscribed(&self, channel: &Channel, serial: u32);
     /// Marks the sink as written to; true when it was not marked before.
@@ -158,7 +160,9 @@ impl<S: Sink> Shard<S> {
         let held = subscriber.held.take().unwrap_or_default();
         let whole = held.len() < MAX_HELD;
         let fits = whole
-            && held.iter().all(|publication| subscriber.offer(epoch, publication, dirty) != Offered::Gap);
+            && held
+                .iter()
+                .all(|publication| subscriber.offer(epoch, publication, false, dirty) != Offered::Gap);
         if !fits {
             self.end(place, Ended::Insufficient, dirty);
         }
@@ -186,7 +190,15 @@ impl<S: Sink> Shard<S> {
     }
 
     /// Gives a publication to every subscriber; returns how many took it.
-    pub(crate) fn publish(&mut self, publication: &Arc<Publication>, dirty: &mut Vec<Arc<S>>) -> usize {
+    ///
+    /// With `alone` nothing else is to be delivered in the same wave, and sockets are written to at once; else
+    /// what a wave brings a session goes out together when the sinks in `dirty` are flushed.
+    pub(crate) fn publish(
+        &mut self,
+        publication: &Arc<Publication>,
+        alone: bool,
+        dirty: &mut Vec<Arc<S>>,
+    ) -> usize {
         let Some(channel) = self.by_name.get(publication.channel()).copied() else { return 0 };
         let Some(state) = self.channels.get_mut(channel) else { return 0 };
         let Some(position) = publication.position() else {
@@ -194,7 +206,7 @@ impl<S: Sink> Shard<S> {
                 match &mut subscriber.held {
                     Some(held) if held.len() < MAX_HELD => held.push(publication.clone()),
                     Some(_) => {}
-                    None => subscriber.give(publication, dirty),
+                    None => subscriber.give(publication, alone, dirty),
                 }
             }
             return state.subscribers.len();
@@ -218,7 +230,7 @@ impl<S: Sink> Shard<S> {
                 }
                 continue;
             }
-            match subscriber.offer(&position.epoch, publication, dirty) {
+            match subscriber.offer(&position.epoch, publication, alone, dirty) {
                 Offered::Gap => gaps.push(index),
                 Offered::Old => {}
                 Offered::Taken => taken += 1,
@@ -357,9 +369,15 @@ enum Offered {
 
 impl<S: Sink> Subscriber<S> {
     /// Gives a publication with an offset if it is the next one.
-    fn offer(&mut self, epoch: &Epoch, publication: &Arc<Publication>, dirty: &mut Vec<Arc<S>>) -> Offered {
+    fn offer(
+        &mut self,
+        epoch: &Epoch,
+        publication: &Arc<Publication>,
+        alone: bool,
+        dirty: &mut Vec<Arc<S>>,
+    ) -> Offered {
         let Some(position) = publication.position() else {
-            self.give(publication, dirty);
+            self.give(publication, alone, dirty);
             return Offered::Taken;
         };
         if position.epoch != *epoch {
@@ -372,12 +390,17 @@ impl<S: Sink> Subscriber<S> {
             return Offered::Gap;
         }
         self.offset = position.offset;
-        self.give(publication, dirty);
+        self.give(publication, alone, dirty);
         Offered::Taken
     }
 
-    fn give(&self, publication: &Arc<Publication>, dirty: &mut Vec<Arc<S>>) {
-        give(&self.sink, publication.frame(self.sink.protocol()), dirty);
+    fn give(&self, publication: &Arc<Publication>, alone: bool, dirty: &mut Vec<Arc<S>>) {
+        let frame = publication.frame(self.sink.protocol());
+        if alone {
+            self.sink.write_now(frame);
+        } else {
+            give(&self.sink, frame.clone(), dirty);
+        }
     }
 }
 

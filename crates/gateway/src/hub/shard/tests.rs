@@ -34,6 +34,10 @@ impl Sink for Ear {
         self.heard.borrow_mut().push(what);
     }
 
+    fn write_now(&self, frame: &Bytes) {
+        self.push(frame.clone());
+    }
+
     fn unsubscribed(&self, _channel: &Channel, serial: u32) {
         self.ended.borrow_mut().push(serial);
     }
@@ -76,12 +80,12 @@ impl Bench {
     fn publish(&mut self, channel: &str, epoch: &str, offset: u64) -> usize {
         let at = Position { epoch: epoch.into(), offset };
         let publication = Publication::new(channel.into(), Bytes::from(offset.to_string()), Some(at));
-        self.shard.publish(&publication, &mut self.dirty)
+        self.shard.publish(&publication, false, &mut self.dirty)
     }
 
     fn plain(&mut self, channel: &str, data: &'static str) -> usize {
         let publication = Publication::new(channel.into(), Bytes::from_static(data.as_bytes()), None);
-        self.shard.publish(&publication, &mut self.dirty)
+        self.shard.publish(&publication, false, &mut self.dirty)
     }
 
     fn join(&mut self, ear: &Arc<Ear>, channel: &str) {
