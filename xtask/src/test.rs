@@ -7,12 +7,18 @@ use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use evenkeel_testkit::launcher::ServerKind;
 
 use crate::failure::{Failure, Outcome};
 use crate::process::{self, Stopwatch};
 use crate::servers::{self, Skipped};
+
+/// A killed process is gone within milliseconds.
+const ROUND: Duration = Duration::from_millis(50);
+const ROUNDS: u32 = 60;
 
 /// Arguments of `test`.
 #[derive(Debug, Default, clap::Args)]
@@ -64,6 +70,10 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let lines = fs::read_to_string(&ledger).map_err(Failure::of("reading the ledger"))?;
     println!("\n{}", Tally::read(&lines).report(&kinds, &skipped, args.no_servers));
     println!("tests took {:.1} s", watch.elapsed().as_secs_f64());
+    let left = folder.processes_left();
+    if !left.is_empty() {
+        return Err(Failure::new(format!("processes are left over by tests: {left:?}")));
+    }
     done
 }
 
@@ -76,6 +86,31 @@ impl Folder {
         let folder = env::temp_dir().join(format!("evenkeel-{}", std::process::id()));
         fs::create_dir_all(&folder).map_err(Failure::of("making a folder for the tests"))?;
         Ok(Self(folder))
+    }
+
+    /// Returns the processes that still work below the folder, once they had time to end.
+    fn processes_left(&self) -> Vec<String> {
+        let mut left = self.processes();
+        for _ in 0..ROUNDS {
+            if left.is_empty() {
+                break;
+            }
+            thread::park_timeout(ROUND);
+            left = self.processes();
+        }
+        left
+    }
+
+    fn processes(&self) -> Vec<String> {
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let works_here = |entry: &fs::DirEntry| {
+            fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(&self.0))
+        };
+        let name = |entry: fs::DirEntry| {
+            let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            format!("{} {}", entry.file_name().to_string_lossy(), name.trim())
+        };
+        entries.filter(works_here).map(name).collect()
     }
 }
 
@@ -149,6 +184,19 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_that_works_in_the_folder_is_found() {
+        let folder = Folder(env::temp_dir().join(format!("evenkeel-xtask-test-{}", std::process::id())));
+        fs::create_dir_all(folder.0.join("in")).unwrap();
+        let mut sleep = std::process::Command::new("sleep");
+        let mut sleep = sleep.arg("60").current_dir(folder.0.join("in")).spawn().unwrap();
+        assert_eq!(folder.processes(), [format!("{} sleep", sleep.id())]);
+        sleep.kill().unwrap();
+        sleep.wait().unwrap();
+        assert_eq!(folder.processes_left(), [""; 0]);
+        fs::remove_dir_all(&folder.0).unwrap();
+    }
 
     #[test]
     fn tests_are_counted_by_server_and_skips_keep_their_reason() {

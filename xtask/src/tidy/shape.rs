@@ -79,21 +79,22 @@ fn is_machine(path: &str) -> bool {
         || path.ends_with("/machine.rs")
 }
 
-/// A `State` is understood by its picture.
+/// A `State` is understood by its picture, above it or elsewhere in its file.
 fn states_without_diagram(file: &File) -> Vec<Finding> {
-    let lines: Vec<&str> = file.text.lines().collect();
+    let is_picture = |line: &str| {
+        let line = line.trim_start();
+        (line.starts_with("///") || line.starts_with("//!"))
+            && (line.contains("->") || line.contains("```text"))
+    };
+    if file.text.lines().any(is_picture) {
+        return Vec::new();
+    }
     let mut findings = Vec::new();
-    for (n, line) in lines.iter().enumerate() {
-        let Some((_, name)) = line.split_once("enum ") else { continue };
+    for (n, line) in file.text.lines().enumerate() {
+        let line = line.trim_start();
+        let Some((before, name)) = line.split_once("enum ") else { continue };
         let name: String = name.chars().take_while(|c| c.is_alphanumeric()).collect();
-        let is_item = line.trim_start().starts_with("enum ") || line.trim_start().starts_with("pub");
-        let above = lines.get(..n).unwrap_or_default();
-        let has_diagram = above
-            .iter()
-            .rev()
-            .take_while(|line| line.trim_start().starts_with("///") || line.trim_start().starts_with("#["))
-            .any(|line| line.contains("->") || line.contains("-->") || line.contains("```text"));
-        if is_item && name.ends_with("State") && !has_diagram {
+        if (before.is_empty() || before.starts_with("pub")) && name.ends_with("State") {
             findings.push(Finding::remark(
                 format!("{}:{}", file.path, n + 1),
                 format!("`{name}` has no diagram"),
@@ -182,8 +183,10 @@ mod tests {
 
     #[test]
     fn a_state_has_a_picture() {
-        let text = "//! A.\n/// A state.\nenum ConnState { A }\n/// ```text\n/// A -> B\n/// ```\n#[derive(Debug)]\npub enum OtherState { A }\n";
+        let text = "//! A.\n/// A state.\npub(super) enum ConnState { A }\n";
         assert_eq!(words("crates/pool/src/a.rs", text), ["`ConnState` has no diagram"]);
+        let text = "//! A.\n/// ```text\n/// A -> B\n/// ```\n#[derive(Debug)]\npub enum OtherState { A }\n";
+        assert_eq!(words("crates/pool/src/a.rs", text), [""; 0]);
     }
 
     #[test]

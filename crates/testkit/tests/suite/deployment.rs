@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use tempfile::TempDir;
 
 const PAGE: &str = include_str!("../../../../docs/deployment.md");
 const PASSWORD: &str = "yourpassword";
+const SETPRIV: &str = "/usr/bin/setpriv";
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// The listings of the page by name.
@@ -47,10 +50,18 @@ struct Terminal {
 
 impl Terminal {
     fn open(kind: &ServerKind, ports: &[u16]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        // Where the launcher's folders are: whoever looks for processes left over looks there.
+        let parent = std::env::var_os("EVENKEEL_TEST_DIR").map_or_else(std::env::temp_dir, Into::into);
+        let folder = tempfile::Builder::new().prefix("evenkeel-page-").tempdir_in(parent).unwrap();
         let bin = folder.path().join("bin");
         fs::create_dir(&bin).unwrap();
-        std::os::unix::fs::symlink(kind.program(), bin.join("redis-server")).unwrap();
+        // With its shell gone, a server ends too: the chain reaches from this process to every server of the page.
+        let server = bin.join("redis-server");
+        let with_parent =
+            if Path::new(SETPRIV).exists() { format!("{SETPRIV} --pdeathsig KILL ") } else { String::new() };
+        fs::write(&server, format!("#!/bin/sh\nexec {with_parent}'{}' \"$@\"\n", kind.program().display()))
+            .unwrap();
+        fs::set_permissions(&server, fs::Permissions::from_mode(0o755)).unwrap();
         let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
         let reserve = |port: &u16| (*port, ReservedPort::reserve((7000..8000).contains(port)).unwrap());
         Self { folder, path, ports: ports.iter().map(reserve).collect(), shells: Vec::new() }
@@ -81,7 +92,13 @@ impl Terminal {
     }
 
     fn bash(&self, script: &str) -> Command {
-        let mut command = Command::new("bash");
+        let mut command = if Path::new(SETPRIV).exists() {
+            let mut command = Command::new(SETPRIV);
+            command.args(["--pdeathsig", "KILL", "bash"]);
+            command
+        } else {
+            Command::new("bash")
+        };
         command.args(["-c", script]).current_dir(self.folder.path().join("work")).env("PATH", &self.path);
         command.stdin(Stdio::null());
         command
@@ -130,22 +147,21 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // Each shell leads a group of its own, in which its servers are; it waits for them, so its pid is still its own.
-        for shell in &self.shells {
-            let _ended = kill_process_group(Pid::from_child(shell), Signal::TERM);
-        }
+        // Each shell leads a group of its own, in which its servers are, and is not reaped yet: the group is ours.
+        // Not SIGTERM: a server that cannot save, because its folder goes, refuses to end.
         for shell in &mut self.shells {
-            for _ in 0..100 {
-                if shell.try_wait().unwrap().is_some() {
-                    break;
-                }
-                std::thread::park_timeout(Duration::from_millis(20));
-            }
-            if shell.try_wait().unwrap().is_none() {
-                let _ended = kill_process_group(Pid::from_child(shell), Signal::KILL);
-                shell.wait().unwrap();
-            }
+            kill_process_group(Pid::from_child(shell), Signal::KILL).unwrap();
+            shell.wait().unwrap();
         }
+        let serves = |port: &ReservedPort| std::net::TcpStream::connect(port.addr()).is_ok();
+        for _ in 0..200 {
+            if !self.ports.values().any(serves) {
+                return;
+            }
+            std::thread::park_timeout(Duration::from_millis(25));
+        }
+        let left: Vec<_> = self.ports.iter().filter(|(_, port)| serves(port)).map(|(page, _)| page).collect();
+        assert!(std::thread::panicking(), "servers of the page are left on {left:?}");
     }
 }
 
