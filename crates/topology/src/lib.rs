@@ -19,6 +19,8 @@
 //! | `serde` | snapshots can be serialised |
 
 mod diff;
+#[cfg(feature = "tokio")]
+pub mod driver;
 mod error;
 pub mod machine;
 mod plan;
