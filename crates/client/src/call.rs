@@ -25,10 +25,10 @@ pub(crate) enum Target<'a> {
 }
 
 impl Target<'_> {
-    fn send(self, command: Command, options: CallOptions) -> core::Pending {
+    fn send<'a>(self, command: Command, options: CallOptions) -> Step<'a> {
         match self {
-            Self::Lease(lease) => lease.send(command, options),
-            Self::Shared(core) => core.send(command, options),
+            Self::Lease(lease) => Step::Leased(lease.send(command, options)),
+            Self::Shared(core) => Step::Sent(core.send(command, options)),
         }
     }
 
@@ -144,11 +144,12 @@ pub struct Calling<'a, T> {
 }
 
 /// ```text
-/// Ready --first poll--> Sent --reply--> Done
+/// Ready --first poll--> Sent or Leased --reply--> Done
 /// ```
 enum Step<'a> {
     Ready(Target<'a>, Command, CallOptions),
     Sent(core::Pending),
+    Leased(core::PendingLeased),
     Done,
 }
 
@@ -165,10 +166,11 @@ impl<T: FromReply> Future for Calling<'_, T> {
         if matches!(self.step, Step::Ready(..))
             && let Step::Ready(target, command, options) = std::mem::replace(&mut self.step, Step::Done)
         {
-            self.step = Step::Sent(target.send(command, options));
+            self.step = target.send(command, options);
         }
         let reply = match &mut self.step {
             Step::Sent(pending) => ready!(Pin::new(pending).poll(cx)),
+            Step::Leased(pending) => ready!(pending.as_mut().poll(cx)),
             // Polled again after it was ready: a future may do what it likes then, and waiting harms nobody.
             Step::Ready(..) | Step::Done => return Poll::Pending,
         };

@@ -3,7 +3,7 @@
 //! | event | text of the `tracing` event | fields |
 //! |---|---|---|
 //! | [`Event::Connected`] | `Redis connected` | `endpoint`, `again` |
-//! | [`Event::Reconnecting`] | `Redis reconnecting` | `endpoint`, `attempt`, `wait_ms` |
+//! | [`Event::Reconnecting`] | `Redis reconnecting` | `endpoint`, `attempt`, `delay_ms` |
 //! | [`Event::FailoverCompleted`] | `Redis failover completed` | `from`, `to`, `took_ms` |
 //! | [`Event::SlotMoved`] | `Redis cluster slot moved` | `first`, `last`, `from`, `to` |
 //! | [`Event::HandedOff`] | `Redis connections handed off` | `from`, `to`, `took_ms` |
@@ -66,7 +66,7 @@ pub enum Event {
         /// The number of the dial, from 1.
         attempt: u32,
         /// The wait before it.
-        wait: Duration,
+        delay: Duration,
     },
     /// A range of slots has a new owner; once for each range, failovers included.
     SlotMoved {
@@ -102,9 +102,9 @@ impl Event {
             }
             // It tells one listener about itself.
             Self::Lagged { .. } => {}
-            Self::Reconnecting { endpoint, attempt, wait } => {
-                let wait_ms = millis(wait);
-                tracing::info!(target: "evenkeel::events", %endpoint, attempt, wait_ms, "Redis reconnecting");
+            Self::Reconnecting { endpoint, attempt, delay } => {
+                let delay_ms = millis(delay);
+                tracing::info!(target: "evenkeel::events", %endpoint, attempt, delay_ms, "Redis reconnecting");
             }
             Self::SlotMoved { first, last, from, to } => {
                 let from = shown(from);
@@ -114,7 +114,7 @@ impl Event {
     }
 }
 
-/// Tells every listener. Telling never waits.
+/// Tells every listener, and never waits for one.
 #[derive(Debug, Default)]
 pub(crate) struct Events {
     listeners: Mutex<Vec<Weak<Mailbox<Event>>>>,
@@ -130,7 +130,7 @@ impl Events {
         EventStream { mailbox }
     }
 
-    pub(crate) fn tell(&self, event: &Event) {
+    pub(crate) fn emit(&self, event: &Event) {
         event.trace();
         for listener in self.listeners.lock().iter().filter_map(Weak::upgrade) {
             listener.put(event.clone(), 1);
@@ -208,7 +208,7 @@ mod tests {
         let took = Duration::from_millis(12);
         [
             Event::Connected { endpoint: here(), again: true },
-            Event::Reconnecting { endpoint: here(), attempt: 2, wait: Duration::from_millis(100) },
+            Event::Reconnecting { endpoint: here(), attempt: 2, delay: Duration::from_millis(100) },
             Event::FailoverCompleted { from: None, to: here(), took },
             Event::SlotMoved { first: 1, last: 9, from: Some(here()), to: here() },
             Event::HandedOff { from: here(), to: here(), took },
@@ -220,9 +220,9 @@ mod tests {
         let events = Events::default();
         let [connected, reconnecting, ..] = all();
         let mut early = events.listen();
-        events.tell(&connected);
+        events.emit(&connected);
         let mut late = events.listen();
-        events.tell(&reconnecting);
+        events.emit(&reconnecting);
         drop(events);
         let early: Vec<Event> = early.by_ref().collect::<Vec<_>>().now_or_never().unwrap();
         assert_eq!(early, [connected, reconnecting.clone()]);
@@ -236,7 +236,7 @@ mod tests {
         let mut slow = events.listen();
         let [connected, ..] = all();
         for _ in 0..BACKLOG + 3 {
-            events.tell(&connected);
+            events.emit(&connected);
         }
         assert_eq!(slow.recv().now_or_never(), Some(Some(Event::Lagged { missed: 3 })));
         assert_eq!(slow.recv().now_or_never(), Some(Some(connected)));
@@ -284,13 +284,13 @@ mod tests {
         tracing::subscriber::with_default(record.clone(), || {
             let events = Events::default();
             for event in &all() {
-                events.tell(event);
+                events.emit(event);
             }
         });
         let lines = record.0.lock();
         let expected = [
             "evenkeel::events INFO message=Redis connected endpoint=127.0.0.1:6379 again=true",
-            "evenkeel::events INFO message=Redis reconnecting endpoint=127.0.0.1:6379 attempt=2 wait_ms=100",
+            "evenkeel::events INFO message=Redis reconnecting endpoint=127.0.0.1:6379 attempt=2 delay_ms=100",
             "evenkeel::events INFO message=Redis failover completed from=\"unknown\" to=127.0.0.1:6379 took_ms=12",
             "evenkeel::events INFO message=Redis cluster slot moved first=1 last=9 from=\"127.0.0.1:6379\" to=127.0.0.1:6379",
             "evenkeel::events INFO message=Redis connections handed off from=127.0.0.1:6379 to=127.0.0.1:6379 took_ms=12",

@@ -18,6 +18,14 @@
 //! # Ok(()) }
 //! ```
 //!
+//! A command is a method; its options stand between the call and the `.await`, which sends it. [`Pipeline`],
+//! [`Transaction`], [`Batch`] and [`Lease`] have the same methods. Every error tells by [`Error::executed`] whether the
+//! server may have run the command.
+//!
+//! This crate knows what callers see and composes what lies below: connections in `evenkeel-pool`, topologies in
+//! `evenkeel-topology`, announced maintenance in `evenkeel-hitless`. The
+//! [architecture](https://github.com/evenkeel/evenkeel/blob/main/ARCHITECTURE.md) has the map.
+//!
 //! | feature | what it adds |
 //! |---|---|
 //! | `tokio` (default) | nothing here: the switch that every crate of the workspace has |
@@ -46,6 +54,8 @@ pub use client::{Client, Cmd};
 pub use commands::{End, Pairs, ReadOptions, Script, ToPairs, Trim, ZaddOptions, kind};
 pub use config::{Config, ConfigBuilder, Credentials, Deployment, Origin, ReadPolicy, Secret};
 pub use error::{Error, ErrorKind, Executed, Phase};
+/// Hooks around announcements of maintenance: [`ConfigBuilder::maintenance_hook`].
+pub use evenkeel_hitless::{LoggingHook, MetricsHook, NotificationContext, NotificationHook};
 /// What the client's signatures take and give.
 pub use evenkeel_protocol::{
     Command, DecodeError, Endpoint, Frame, FromReply, Kind, Reader, Reply, ServerError, ToArg, ToArgs,

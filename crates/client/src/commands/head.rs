@@ -36,9 +36,8 @@ macro_rules! command {
     ($name:literal) => {{
         const LEN: usize = crate::commands::head::head_len($name);
         const HEAD: &[u8] = &crate::commands::head::head::<LEN>($name);
-        static SPEC: std::sync::LazyLock<Option<&'static evenkeel_protocol::command::Spec>> =
-            std::sync::LazyLock::new(|| evenkeel_protocol::command::Spec::find($name));
-        evenkeel_protocol::Command::with_head(HEAD, *SPEC)
+        const SPEC: &evenkeel_protocol::command::Spec = evenkeel_protocol::command::Spec::known($name);
+        evenkeel_protocol::Command::with_head(HEAD, Some(SPEC))
     }};
 }
 

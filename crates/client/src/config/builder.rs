@@ -144,12 +144,6 @@ impl ConfigBuilder {
         self
     }
 
-    /// A setting of the handoff engine by its name without `maint_`, as `("relaxed_timeout", "10s")`.
-    pub fn maintenance(mut self, key: impl AsRef<str>, value: impl Into<String>) -> Self {
-        self.config.maintenance.push((format!("maint_{}", key.as_ref()), value.into()));
-        self
-    }
-
     /// Checks everything together.
     ///
     /// # Errors
@@ -237,6 +231,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
             return fail(part, Problem::Wrong { why: "must be longer than 0" });
         }
     }
+    config.handoff_settings()?;
     match &config.tls {
         Some(tls) if tls.cert_file.is_some() != tls.key_file.is_some() => {
             fail("`tls_cert_file`", Problem::Wrong { why: "goes together with `tls_key_file`" })

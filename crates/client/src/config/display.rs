@@ -191,7 +191,7 @@ mod tests {
                 builder = builder
                     .db(db)
                     .command_timeout(std::time::Duration::from_millis(millis))
-                    .maintenance("mode", name.as_str());
+                    .maintenance("relaxed_timeout", format!("{millis}ms"));
                 if let Some(username) = username {
                     builder = builder.username(username);
                 }

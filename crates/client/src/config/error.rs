@@ -54,6 +54,8 @@ pub(crate) enum Problem {
     Conflict { with: Cow<'static, str> },
     /// Text that does not read as what it should be; secrets never get here.
     Expected { expected: Cow<'static, str>, found: String },
+    /// A setting of the handoff engine; it names the key itself.
+    Maintenance(evenkeel_hitless::ConfigError),
     /// It must be there.
     Missing { hint: &'static str },
     /// It stands there twice.
@@ -116,6 +118,7 @@ impl fmt::Display for ConfigError {
             Problem::Expected { expected, found } => {
                 write!(f, "expected {expected}, found \"{found}\"")
             }
+            Problem::Maintenance(error) => fmt::Display::fmt(error, f),
             Problem::Missing { hint } => write!(f, "missing or empty, {hint}"),
             Problem::Twice => f.write_str("given twice"),
             Problem::Unknown => f.write_str("unknown setting"),

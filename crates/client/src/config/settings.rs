@@ -5,8 +5,8 @@ use std::{num::NonZeroU16, time::Duration};
 use evenkeel_protocol::{Endpoint, Limits};
 
 use super::{
-    Backoff, ConfigBuilder, Credentials, Origin, ProtocolVersion, ReadPolicy, RedirectPolicy, Warning,
-    defaults, error::Problem, value::Value,
+    Backoff, ConfigBuilder, Credentials, HookList, Origin, ProtocolVersion, ReadPolicy, RedirectPolicy,
+    Warning, defaults, error::Problem, value::Value,
 };
 
 /// What is behind the client.
@@ -81,6 +81,7 @@ pub struct Config {
     pub(super) limits: Limits,
     pub(super) redirect_policy: RedirectPolicy,
     pub(super) maintenance: Vec<(String, String)>,
+    pub(super) hooks: HookList,
     pub(super) warnings: Vec<Warning>,
 }
 
@@ -98,6 +99,7 @@ impl Default for Config {
             limits: Limits::default(),
             redirect_policy: RedirectPolicy::default(),
             maintenance: Vec::new(),
+            hooks: HookList::default(),
             warnings: Vec::new(),
         }
     }

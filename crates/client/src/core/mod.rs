@@ -30,6 +30,9 @@ pub(crate) struct CallOptions {
 /// The replies of a pipeline in order, or why there are none.
 pub(crate) type PendingAll = Pin<Box<dyn Future<Output = Result<Vec<Result<Reply, Error>>, Error>> + Send>>;
 
+/// The reply to a command on a connection of one's own.
+pub(crate) type PendingLeased = Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send>>;
+
 /// The reply to `EXEC` itself; null when a watched key had changed.
 pub(crate) type PendingExec = Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send>>;
 
@@ -118,8 +121,8 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    pub(crate) fn send(&self, command: Command, options: CallOptions) -> Pending {
-        self.core.send(command, options)
+    pub(crate) fn send(&self, command: Command, options: CallOptions) -> PendingLeased {
+        Box::pin(self.core.send(command, options))
     }
 
     pub(crate) fn send_all(&self, commands: Vec<Command>, options: CallOptions) -> PendingAll {
