@@ -237,6 +237,11 @@ impl LaneMachine {
         &self.home
     }
 
+    /// The move under way, with its dial when one has started.
+    pub(crate) fn moving(&self) -> Option<(Option<DialId>, &MoveRequest)> {
+        self.moving.as_ref().map(|moving| (moving.dial, &moving.request))
+    }
+
     fn dial(&mut self, endpoint: Endpoint) -> DialId {
         let dial = DialId(self.next_dial);
         self.next_dial += 1;
