@@ -10,6 +10,7 @@ pub use driver::{
     dial::{ConnInfo, DialConfig, DialError, Phase},
     lane::{Deaf, Lane, LaneCall, LaneConfig, LaneId, LaneObserver, Readiness},
     lease::{AcquireError, Lease, LeaseConfig, LeasePool},
+    link::{Link, LinkConfig, LinkId, LinkObserver},
 };
 pub use queue::{Failure, Outcome};
 

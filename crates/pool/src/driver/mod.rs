@@ -4,6 +4,7 @@ pub(crate) mod clock;
 pub mod dial;
 pub mod lane;
 pub mod lease;
+pub mod link;
 mod wire;
 
 use tokio::task::JoinHandle;
