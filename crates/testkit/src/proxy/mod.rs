@@ -18,16 +18,20 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! A [`Front`] puts several such proxies before one server and makes it announce maintenance.
 
 mod boundary;
 mod clock;
 mod connection;
+mod front;
 mod handle;
 mod listen;
 mod pump;
 mod replace;
 mod rules;
 
+pub use front::{Announced, Front, Notice};
 pub use handle::{ConnectionId, ConnectionInfo, ProxyHandle, When};
 pub use listen::Proxy;
 pub use rules::{CutHow, Direction, Rules};

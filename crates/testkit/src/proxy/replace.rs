@@ -18,12 +18,18 @@ impl Replace {
 
     /// Returns the bytes that can go on, with every match replaced.
     pub(super) fn feed(&mut self, chunk: &[u8]) -> BytesMut {
+        let to = self.to.clone();
+        self.feed_with(chunk, |out| out.extend_from_slice(&to))
+    }
+
+    /// Returns the bytes that can go on, with what `replaced` puts in the place of each match.
+    pub(super) fn feed_with(&mut self, chunk: &[u8], mut replaced: impl FnMut(&mut BytesMut)) -> BytesMut {
         self.held.extend_from_slice(chunk);
         let mut out = BytesMut::with_capacity(self.held.len());
         while let Some(at) = find(&self.held, &self.from) {
             out.extend_from_slice(&self.held.split_to(at));
             let _matched = self.held.split_to(self.from.len());
-            out.extend_from_slice(&self.to);
+            replaced(&mut out);
         }
         let longest = self.held.len().min(self.from.len().saturating_sub(1));
         let kept = (1..=longest)

@@ -3,5 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "tests report by panicking, in their own functions too")]
 
 mod deployment;
+mod front;
 mod launcher;
 mod proxy;
