@@ -30,8 +30,28 @@ pub struct GatewayConfig {
     pub session: SessionConfig,
     /// The HTTP API for servers.
     pub api: ApiConfig,
+    /// Where Redis is, for the broker `redis`.
+    pub redis: RedisConfig,
     /// How the gateway behaves while its broker is unreachable.
     pub outage: OutageConfig,
+}
+
+/// Where Redis is.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct RedisConfig {
+    /// The address: `redis://`, `rediss://`, `redis+sentinel://`, `redis+cluster://` and their kin, with the
+    /// client's settings as its query. Default: unset, and the environment says it: `REDIS_MODE`, `REDIS_URL`,
+    /// `REDIS_PASSWORD`, `REDIS_SENTINELS`, `REDIS_SENTINEL_NAME`, `REDIS_CLUSTER_NODES`.
+    pub url: Option<String>,
+}
+
+impl std::fmt::Debug for RedisConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // An address may hold a password.
+        f.debug_struct("RedisConfig").field("url", &self.url.as_ref().map(|_| "<set>")).finish()
+    }
 }
 
 /// What carries publications between publishers and sessions.
@@ -151,6 +171,7 @@ impl Default for GatewayConfig {
             limits: LimitsConfig::default(),
             session: SessionConfig::default(),
             api: ApiConfig::default(),
+            redis: RedisConfig::default(),
             outage: OutageConfig::default(),
         }
     }

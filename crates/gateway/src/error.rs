@@ -28,6 +28,10 @@ pub enum Error {
     /// A setting cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// Redis could not be connected to.
+    #[cfg(feature = "redis")]
+    #[error("the broker cannot be connected to")]
+    Redis(#[from] evenkeel_client::Error),
     /// The address could not be listened on.
     #[error("cannot listen on {address}")]
     Listen {

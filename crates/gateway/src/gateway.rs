@@ -41,7 +41,8 @@ impl GatewayBuilder {
         self
     }
 
-    /// Uses this broker, whatever the settings name. Default: a fresh [`MemoryBroker`] when they say `memory`.
+    /// Uses this broker, whatever the settings name. Default: a fresh [`MemoryBroker`] when they say `memory`, and
+    /// a [`RedisBroker`](crate::RedisBroker) over a client of its own when they say `redis`.
     pub fn broker(mut self, broker: Arc<dyn Broker>) -> Self {
         self.broker = Some(broker);
         self
@@ -66,13 +67,7 @@ impl GatewayBuilder {
         let broker = match (self.broker, config.broker) {
             (Some(broker), _) => broker,
             (None, BrokerKind::Memory) => Arc::new(MemoryBroker::new()),
-            (None, BrokerKind::Redis) => {
-                return Err(ConfigError::new(
-                    "broker",
-                    "redis was chosen, but no Redis broker was handed over",
-                )
-                .into());
-            }
+            (None, BrokerKind::Redis) => redis_broker(&config).await?,
         };
         let namespaces = Namespaces::new(&config.channels, &config.namespaces)?;
         let rules = Rules {
@@ -110,6 +105,21 @@ impl GatewayBuilder {
         tracing::info!(%address, shards = count, "gateway listening");
         Ok(Gateway { shared, phase, shards, tasks, address })
     }
+}
+
+#[cfg(feature = "redis")]
+async fn redis_broker(config: &GatewayConfig) -> Result<Arc<dyn Broker>, Error> {
+    let client = match config.redis.url.as_deref() {
+        Some(url) => evenkeel_client::Client::connect(url).await?,
+        None => evenkeel_client::Client::from_env().await?,
+    };
+    Ok(Arc::new(crate::broker::RedisBroker::new(Arc::new(client), config.outage.clone())))
+}
+
+#[cfg(not(feature = "redis"))]
+async fn redis_broker(_config: &GatewayConfig) -> Result<Arc<dyn Broker>, Error> {
+    let problem = "redis was chosen, and this program was built without the feature `redis`";
+    std::future::ready(Err(ConfigError::new("broker", problem).into())).await
 }
 
 fn check(config: &GatewayConfig) -> Result<(), ConfigError> {

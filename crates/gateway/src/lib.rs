@@ -34,7 +34,9 @@ mod wire;
 mod ws;
 
 pub use broker::{Broker, MemoryBroker, Published, RedisBroker};
-pub use config::{ApiConfig, BrokerKind, GatewayConfig, LimitsConfig, OutageConfig, SessionConfig};
+pub use config::{
+    ApiConfig, BrokerKind, GatewayConfig, LimitsConfig, OutageConfig, RedisConfig, SessionConfig,
+};
 pub use error::{BrokerError, ConfigError, Error};
 pub use gateway::{Gateway, GatewayBuilder, GatewayHandle};
 pub use hub::{Deliveries, Reservation};

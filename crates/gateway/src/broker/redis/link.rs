@@ -72,15 +72,20 @@ impl fmt::Debug for LinkEvent {
 
 /// A way to a Redis of any topology.
 pub trait RedisLink: Send + Sync + fmt::Debug + 'static {
-    /// Runs one command; `args` begins with its name. The first of `keys` arguments after the script and its
-    /// count say where it goes on a cluster, as for any client.
+    /// Runs one command; `args` begins with its name. Its keys stand where Redis has them for that command.
     ///
     /// # Cancel safety
     /// When dropped the command may or may not have run.
     fn command(&self, args: Vec<Bytes>) -> BoxFuture<'_, Result<LinkReply, LinkError>>;
 
     /// Opens a subscription. It mends itself through everything, and reports each gap.
-    fn listen(&self) -> Box<dyn RedisListener>;
+    ///
+    /// # Errors
+    /// As for a command; the broker asks again.
+    ///
+    /// # Cancel safety
+    /// Safe: nothing stays behind.
+    fn listen(&self) -> BoxFuture<'_, Result<Box<dyn RedisListener>, LinkError>>;
 }
 
 /// A subscription that mends itself.

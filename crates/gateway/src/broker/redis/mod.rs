@@ -5,6 +5,8 @@
 //! their offset; the plain `PUBLISH` of any other program is delivered as it is. A channel is subscribed to only
 //! while it has a subscriber here.
 
+#[cfg(feature = "redis")]
+mod client_link;
 mod envelope;
 mod link;
 mod queue;

@@ -39,8 +39,17 @@ pub(super) async fn run(broker: Arc<RedisBroker>, deliveries: Deliveries) {
     for at in 0..broker.lanes.len() {
         lanes.spawn(publish_lane(broker.clone(), at));
     }
+    let listener = loop {
+        match broker.link.listen().await {
+            Ok(listener) => break listener,
+            Err(error) => {
+                tracing::warn!(%error, "no subscription to Redis yet");
+                tokio::time::sleep(RETRY_MOST).await;
+            }
+        }
+    };
     Ear {
-        listener: broker.link.listen(),
+        listener,
         tracker: Tracker::default(),
         checks: FuturesUnordered::new(),
         waiting: VecDeque::new(),

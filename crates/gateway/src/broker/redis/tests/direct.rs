@@ -55,11 +55,11 @@ impl RedisLink for Direct {
         })
     }
 
-    fn listen(&self) -> Box<dyn RedisListener> {
+    fn listen(&self) -> BoxFuture<'_, Result<Box<dyn RedisListener>, LinkError>> {
         let (events, heard) = mpsc::channel(10_000);
         let (orders, taken) = mpsc::channel(1_000);
         tokio::spawn(listen(self.address, taken, events));
-        Box::new(Ear { heard, orders })
+        Box::pin(std::future::ready(Ok(Box::new(Ear { heard, orders }) as Box<dyn RedisListener>)))
     }
 }
 
