@@ -62,7 +62,7 @@ pub enum Action {
     Report(Event),
     /// The configured timeouts are in force again for what is written from here on.
     ///
-    /// What was written under the floor keeps it.
+    /// What was written under the floor keeps it. A connection that is told as closed is not restored.
     Restore {
         /// Which connections.
         scope: Scope,
@@ -107,8 +107,8 @@ pub enum MoveStyle {
     /// no further client.
     InPlace,
     /// The server closes the old one at a known moment and nobody knows a better place before: from now on nothing is
-    /// written to it, so that no command is cut; dial at `dial_at`; if nothing stands by the deadline
-    /// and the old one still lives, it is used again.
+    /// written to it, so that no command is cut; dial at `dial_at`, again and again until the deadline; if nothing
+    /// stands then and the old one still lives, it is used again.
     Quiet {
         /// When to dial.
         dial_at: Instant,

@@ -40,7 +40,7 @@ pub(crate) struct Plan {
 ///
 /// ```text
 ///   announced   start_at            name_at                      deadline  quiet_at  close_at      forget_at
-///   |--jitter---|--- the target ----|--- the configured name ----|- margin -|--------|-- repeats --|
+///   |--jitter---|--- the target ----|--- the configured name ----|- margin -|--------|-- overtime -|
 ///                  + retries          earlier, when DNS says so   give up    last     the server
 ///                                                                 on dials   chance   closes
 /// ```
@@ -103,7 +103,7 @@ impl Timetable {
 ///      ^   ^                          |                                                        |  quiet_at
 ///      |   +------ retry, fallback ---+---- hopeless --> Stuck --------- quiet_at --------> Moving (quietly)
 ///      |                                                                                       |
-///      +-- DNS names another address -- Stuck                               Abandoned <--------+ failed
+///      +-- DNS names another address -- Stuck -- forget_at --> Abandoned <---------------------+ failed
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
@@ -115,6 +115,8 @@ pub(crate) enum State {
         to_target: bool,
         /// The last chance before the server closes.
         quiet: bool,
+        /// Without an answer by then there will be none.
+        overdue: Instant,
     },
     /// It needs nothing (any more).
     Settled,
@@ -169,8 +171,10 @@ impl Member {
     }
 }
 
-/// A connection is made anew at most this often for one announcement.
-pub(crate) const MAX_MOVES: u8 = 2;
+/// A connection is made anew at most this often for one announcement without knowing better than the name.
+pub(crate) const MAX_GUESSES: u8 = 2;
+/// A connection is made anew at most this often for one announcement, DNS having named another address.
+pub(crate) const MAX_MOVES: u8 = 3;
 
 /// One endpoint on its way.
 #[derive(Debug)]
@@ -213,7 +217,12 @@ impl Handoff {
     pub(crate) fn joining(&self, now: Instant, told: bool) -> Member {
         let to_target = self.plan.target.is_some() && !self.target_dead;
         let from = if to_target { self.at.start_at } else { self.at.name_at };
-        Member::waiting(now.max(from), to_target, told)
+        let mut member = Member::waiting(now.max(from), to_target, told);
+        // Too late for guesses.
+        if !to_target && self.at.deadline <= now {
+            member.state = State::Stuck;
+        }
+        member
     }
 
     pub(crate) fn moving(&self) -> usize {
@@ -233,6 +242,12 @@ impl Handoff {
         self.sites.contains(site)
     }
 
+    /// Whether it may still help after the announced close: servers close late, and DNS may be later still.
+    pub(crate) fn has_overtime(&self) -> bool {
+        matches!(self.plan.cause, HandoffCause::Moving | HandoffCause::Vanished)
+            && is_name(&self.plan.endpoint)
+    }
+
     /// Whether the configured name is a way out when the target is none.
     pub(crate) fn may_use_name(&self) -> bool {
         self.plan.cause != HandoffCause::Topology
@@ -242,6 +257,7 @@ impl Handoff {
     pub(crate) fn next_timeout(&self, now: Instant) -> Instant {
         let later = |at: Instant| (now < at).then_some(at);
         let members = self.members.values().filter_map(|member| match member.state {
+            State::Moving { overdue, .. } => later(overdue),
             State::Waiting { until } => later(until),
             _ => None,
         });

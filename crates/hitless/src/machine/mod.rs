@@ -330,19 +330,26 @@ impl HandoffEngine {
             self.verified_at = Some(now);
             self.act(Action::VerifyTopology);
         }
+        self.pump_all(now);
+        let over: Vec<_> = self
+            .handoffs
+            .values()
+            .filter(|handoff| handoff.at.forget_at <= now)
+            .map(|over| over.id)
+            .collect();
+        for id in over {
+            self.abandon(now, id);
+        }
         let handoffs = &self.handoffs;
         let wanted = |name: &str| {
             handoffs.values().any(|handoff| {
                 handoff.plan.endpoint.host() == name
-                    && now < handoff.at.quiet_at
                     && handoff.members.values().any(handoff::Member::wants_name)
             })
         };
         for name in self.names.due(now, wanted) {
             self.act(Action::AskDns { name });
         }
-        self.pump_all(now);
-        self.handoffs.retain(|_, handoff| now < handoff.at.forget_at);
     }
 }
 

@@ -7,7 +7,7 @@ use evenkeel_protocol::Endpoint;
 use super::{
     Conn, HandoffEngine,
     breaker::{Change, Permit},
-    handoff::{Handoff, MAX_MOVES, Member, QUIET_PATIENCE, State, backoff},
+    handoff::{Handoff, MAX_GUESSES, MAX_MOVES, Member, QUIET_PATIENCE, State, backoff},
     jitter,
 };
 use crate::{
@@ -25,27 +25,18 @@ impl HandoffEngine {
         }
     }
 
-    /// Starts every attempt of a handoff that is due and allowed.
+    /// Does what a handoff has to do by now.
     fn pump(&mut self, now: Instant, id: HandoffId) {
         let Some(handoff) = self.handoffs.get(&id) else { return };
         let at = handoff.at;
         if now < at.start_at {
             return;
         }
-        if at.quiet_at <= now {
+        self.give_overdue_up(now, id);
+        if now < at.deadline || at.close_at <= now {
+            self.attempt_due(now, id);
+        } else if at.quiet_at <= now {
             self.last_chance(now, id);
-        } else if now < at.deadline {
-            let due: Vec<ConnId> = handoff
-                .members
-                .iter()
-                .filter(|(_, member)| matches!(member.state, State::Waiting { until } if until <= now))
-                .map(|(conn, _)| *conn)
-                .collect();
-            for conn in due {
-                if !self.attempt(now, id, conn) {
-                    break;
-                }
-            }
         } else if let Some(handoff) = self.handoffs.get_mut(&id) {
             for member in handoff.members.values_mut() {
                 if matches!(member.state, State::Waiting { .. }) {
@@ -54,6 +45,46 @@ impl HandoffEngine {
             }
         }
         self.finish(now, id);
+    }
+
+    /// Starts every attempt that is due and allowed.
+    fn attempt_due(&mut self, now: Instant, id: HandoffId) {
+        let Some(handoff) = self.handoffs.get(&id) else { return };
+        let due: Vec<ConnId> = handoff
+            .members
+            .iter()
+            .filter(|(_, member)| matches!(member.state, State::Waiting { until } if until <= now))
+            .map(|(conn, _)| *conn)
+            .collect();
+        for conn in due {
+            if !self.attempt(now, id, conn) {
+                break;
+            }
+        }
+    }
+
+    /// Attempts that nobody answered in time are given up, and after the close whatever has no prospect.
+    fn give_overdue_up(&mut self, now: Instant, id: HandoffId) {
+        let Some(handoff) = self.handoffs.get_mut(&id) else { return };
+        let hopeless = handoff.at.close_at <= now && !handoff.has_overtime();
+        let mut given_up = Vec::new();
+        for (conn, member) in &mut handoff.members {
+            let cause = match member.state {
+                State::Moving { overdue, .. } if overdue <= now => {
+                    self.metrics.deadline_misses += 1;
+                    MoveError::Deadline
+                }
+                State::Stuck | State::Waiting { .. } if hopeless => {
+                    member.last_error.unwrap_or(MoveError::Deadline)
+                }
+                _ => continue,
+            };
+            member.state = State::Abandoned;
+            given_up.push((*conn, cause));
+        }
+        for (conn, cause) in given_up {
+            self.abandoned(id, conn, cause);
+        }
     }
 
     /// Starts one attempt; `false` when no further one of this handoff can start now.
@@ -71,6 +102,10 @@ impl HandoffEngine {
             return false;
         }
         let Some(member) = handoff.members.get_mut(&conn) else { return true };
+        // An attempt before this one may have sent all others another way.
+        if !matches!(member.state, State::Waiting { until } if until <= now) {
+            return true;
+        }
         let target = handoff.plan.target.clone().filter(|_| member.to_target);
         if let Some(target) = &target {
             match self.breakers.permit(now, target) {
@@ -83,18 +118,21 @@ impl HandoffEngine {
             }
         }
         let (n, d) = IN_PLACE_AFTER;
-        let late = handoff.at.announced + (handoff.at.close_at - handoff.at.announced) * n / d <= now;
+        let at = handoff.at;
+        let late = at.announced + (at.close_at - at.announced) * n / d <= now;
         let crowded = member.last_error == Some(MoveError::Full) && handoff.limit == 1 && late;
         let style = if crowded { MoveStyle::InPlace } else { MoveStyle::Beside };
-        member.state = State::Moving { to_target: target.is_some(), quiet: false };
+        let (last, overdue) =
+            if now < at.close_at { (at.deadline, at.quiet_at) } else { (at.forget_at, at.forget_at) };
+        member.state = State::Moving { to_target: target.is_some(), quiet: false, overdue };
         let address = member.address.filter(|_| target.is_none());
         let one = Move {
             handoff: id,
             conn,
             to: Destination { endpoint: target.unwrap_or_else(|| handoff.plan.endpoint.clone()), address },
             style,
-            deadline: handoff.at.deadline.min(now + self.settings.handoff_timeout()),
-            drain_until: handoff.at.close_at,
+            deadline: last.min(now + self.settings.handoff_timeout()),
+            drain_until: at.close_at.max(last),
         };
         self.begin(one);
         true
@@ -115,7 +153,7 @@ impl HandoffEngine {
     }
 
     /// Just before the server closes: connections for which nothing better was found fall silent, so that no command is
-    /// cut, and are made anew at the close; attempts that were not answered are given up.
+    /// cut, and are made anew at the close.
     fn last_chance(&mut self, now: Instant, id: HandoffId) {
         let free: Vec<ConnId> =
             self.conns.iter().filter(|(_, known)| self.is_free(now, known)).map(|(conn, _)| *conn).collect();
@@ -126,45 +164,23 @@ impl HandoffEngine {
             _ => handoff.plan.endpoint.clone(),
         };
         let mut moves = Vec::new();
-        let mut missed = Vec::new();
         for (conn, member) in &mut handoff.members {
-            let free = free.binary_search(conn).is_ok();
-            match member.state {
-                State::Stuck | State::Waiting { .. }
-                    if free && now < at.close_at && member.moves < MAX_MOVES =>
-                {
-                    member.state = State::Moving { to_target: false, quiet: true };
-                    moves.push(Move {
-                        handoff: id,
-                        conn: *conn,
-                        to: Destination { endpoint: endpoint.clone(), address: member.address },
-                        style: MoveStyle::Quiet { dial_at: at.close_at },
-                        deadline: at.close_at + QUIET_PATIENCE,
-                        drain_until: at.close_at + QUIET_PATIENCE,
-                    });
-                }
-                State::Stuck | State::Waiting { .. } => {
-                    missed.push((*conn, member.last_error.unwrap_or(MoveError::Deadline)));
-                    member.state = State::Abandoned;
-                }
-                State::Moving { quiet: false, .. } => {
-                    missed.push((*conn, MoveError::Deadline));
-                    self.metrics.deadline_misses += 1;
-                    member.state = State::Abandoned;
-                }
-                State::Moving { quiet: true, .. } if at.settle_at <= now => {
-                    missed.push((*conn, MoveError::Deadline));
-                    self.metrics.deadline_misses += 1;
-                    member.state = State::Abandoned;
-                }
-                State::Abandoned | State::Moving { .. } | State::Settled => {}
+            let open = matches!(member.state, State::Stuck | State::Waiting { .. });
+            if !open || member.moves >= MAX_GUESSES || free.binary_search(conn).is_err() {
+                continue;
             }
+            member.state = State::Moving { to_target: false, quiet: true, overdue: at.settle_at };
+            moves.push(Move {
+                handoff: id,
+                conn: *conn,
+                to: Destination { endpoint: endpoint.clone(), address: member.address },
+                style: MoveStyle::Quiet { dial_at: at.close_at },
+                deadline: at.close_at + QUIET_PATIENCE,
+                drain_until: at.close_at + QUIET_PATIENCE,
+            });
         }
         for one in moves {
             self.begin(one);
-        }
-        for (conn, cause) in missed {
-            self.abandoned(id, conn, cause);
         }
     }
 
@@ -202,10 +218,9 @@ impl HandoffEngine {
         let site = successor.site();
         self.remember(now, successor.clone());
         self.relax_after_move(now, new);
-        let mut told_early = false;
-        for handoff in self.handoffs.values_mut() {
-            told_early |= handoff.told_early.remove(&new) && Some(handoff.id) == busy;
-        }
+        let told_early = busy
+            .and_then(|id| self.handoffs.get_mut(&id))
+            .is_some_and(|handoff| handoff.told_early.remove(&new));
         let mut settled = None;
         if let Some(id) = busy
             && let Some(handoff) = self.handoffs.get_mut(&id)
@@ -223,7 +238,7 @@ impl HandoffEngine {
                 told: told_early,
                 last_error: None,
             };
-            if still_there && next.moves < MAX_MOVES && now < handoff.at.quiet_at {
+            if still_there && next.moves < MAX_MOVES {
                 next.state = State::Stuck;
             }
             handoff.members.insert(new, next);
@@ -244,7 +259,8 @@ impl HandoffEngine {
         self.pump_all(now);
     }
 
-    /// Other handoffs waited for the old connection; the successor takes its place where it leads to their server too.
+    /// Other handoffs waited for the old connection, or their server told the new one while it was being made; the
+    /// successor takes part where it leads to their server.
     fn rejoin_others(
         &mut self,
         now: Instant,
@@ -256,8 +272,9 @@ impl HandoffEngine {
         let site = successor.site();
         let mut join = Vec::new();
         for handoff in self.handoffs.values_mut().filter(|handoff| Some(handoff.id) != busy) {
-            if handoff.members.remove(&old).is_some()
-                && handoff.concerns(&site)
+            let waited = handoff.members.remove(&old).is_some() && handoff.concerns(&site);
+            let told = handoff.told_early.remove(&new);
+            if (waited || told)
                 && handoff.plan.target.as_ref() != Some(&successor.dialled)
                 && now < handoff.at.deadline
             {
@@ -294,7 +311,7 @@ impl HandoffEngine {
         let may_use_name = handoff.may_use_name();
         let target_dead = handoff.target_dead;
         let Some(member) = handoff.members.get_mut(&conn) else { return };
-        let State::Moving { to_target, quiet } = member.state else { return };
+        let State::Moving { to_target, quiet, .. } = member.state else { return };
         let target = handoff.plan.target.clone().filter(|_| to_target);
         let by_name = to_target && may_use_name;
         member.last_error = Some(cause);

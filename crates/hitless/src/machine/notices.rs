@@ -252,7 +252,7 @@ impl HandoffEngine {
                 member.told = true;
                 if member.state == State::Settled {
                     // Made anew, and the server says that this is still its retiring self.
-                    if member.moves < MAX_MOVES && now < handoff.at.quiet_at {
+                    if member.moves < MAX_MOVES && now < handoff.at.forget_at {
                         member.state = State::Stuck;
                         member.to_target = false;
                         handoff.finished = false;
@@ -479,7 +479,7 @@ impl HandoffEngine {
         if !is_name(endpoint) || !handoff.members.values().any(super::handoff::Member::wants_name) {
             return;
         }
-        let (interval, until) = (handoff.at.dns_interval(), handoff.at.quiet_at);
+        let (interval, until) = (handoff.at.dns_interval(), handoff.at.forget_at);
         self.names.ask(now, endpoint.host(), interval, until);
     }
 

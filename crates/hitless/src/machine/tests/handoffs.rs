@@ -368,3 +368,19 @@ fn shutdown_leaves_nothing_open() {
     script.input(700, Input::Opened { origin: at(9, OLD) });
     assert_eq!(script.engine.poll_timeout(), None);
 }
+
+#[test]
+fn a_successor_that_is_told_of_another_move_in_its_handshake_takes_part_in_that_one() {
+    let mut script = Script::open(1);
+    script.hear(0, &at(1, OLD), moving(1, 3, None));
+    script.until(1_500);
+    // It lands on a server that is to retire as well, and is told so before it is ready.
+    let landed = at(2, "10.0.0.4:6379");
+    assert!(matches!(
+        script.hear_as(1_510, &landed, true, moving(2, 15, Some(NEW))),
+        Outcome::HandoffStarted(_)
+    ));
+    script.switched(1_511, 1, landed);
+    script.until(2_100);
+    assert_eq!(script.moved_to(), [(1, NAME.into()), (2, NEW.into())]);
+}
