@@ -2,6 +2,7 @@
 
 pub mod launcher;
 pub mod proxy;
+pub mod server;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

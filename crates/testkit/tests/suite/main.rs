@@ -6,3 +6,4 @@ mod deployment;
 mod front;
 mod launcher;
 mod proxy;
+mod server;

@@ -1,0 +1,8 @@
+//! The embedded server: against real servers, and in what only it does.
+
+mod blocking;
+mod maintenance;
+mod moves;
+mod peer;
+mod pubsub;
+mod same_as_redis;
