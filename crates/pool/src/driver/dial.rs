@@ -14,8 +14,8 @@ use bytes::BytesMut;
 use evenkeel_protocol::{
     Endpoint, Limits, Reply,
     conn::{
-        Connection, Established, Handshake, HandshakeConfig, HandshakeError, Incoming, Progress, Step,
-        Violation,
+        Connection, Established, Handshake, HandshakeConfig, HandshakeError, Incoming, OptIn, OptInOutcome,
+        Progress, Step, Violation,
     },
 };
 use tokio::{
@@ -38,6 +38,15 @@ pub trait Secure: Send + Sync + fmt::Debug {
     fn secure(&self, stream: Box<dyn Stream>, endpoint: &Endpoint) -> Securing;
 }
 
+/// Decides, connection by connection, whether to ask for maintenance notifications, and hears the answer.
+pub trait OptInPolicy: Send + Sync + fmt::Debug {
+    /// What to ask of the server at `endpoint`, whose address is `peer`; `None` asks nothing.
+    fn ask(&self, endpoint: &Endpoint, peer: Option<SocketAddr>) -> Option<OptIn>;
+
+    /// What the server answered; `resp3` when that is what is spoken.
+    fn answered(&self, endpoint: &Endpoint, resp3: bool, outcome: &OptInOutcome);
+}
+
 /// How connections are made. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct DialConfig {
@@ -46,6 +55,7 @@ pub struct DialConfig {
     handshake_timeout: Duration,
     limits: Limits,
     secure: Option<Arc<dyn Secure>>,
+    opt_in: Option<Arc<dyn OptInPolicy>>,
 }
 
 impl Default for DialConfig {
@@ -56,6 +66,7 @@ impl Default for DialConfig {
             handshake_timeout: Duration::from_secs(2),
             limits: Limits::default(),
             secure: None,
+            opt_in: None,
         }
     }
 }
@@ -93,6 +104,13 @@ impl DialConfig {
     #[must_use]
     pub fn secure(mut self, secure: Option<Arc<dyn Secure>>) -> Self {
         self.secure = secure;
+        self
+    }
+
+    /// Who decides on maintenance notifications. Default: the handshake's own setting.
+    #[must_use]
+    pub fn opt_in_policy(mut self, policy: Option<Arc<dyn OptInPolicy>>) -> Self {
+        self.opt_in = policy;
         self
     }
 
@@ -229,19 +247,28 @@ pub async fn dial(endpoint: &Endpoint, config: &DialConfig) -> Result<Dialed, Di
     let (stream, peer) = timeout(config.connect_timeout, connect(endpoint, config))
         .await
         .map_err(|_elapsed| timed_out(Phase::Connect))??;
-    let mut greeting = Greeting::new(stream, config);
+    let mut handshake = config.handshake_config().clone();
+    if let Some(policy) = &config.opt_in {
+        handshake = handshake.opt_in(policy.ask(endpoint, peer));
+    }
+    let mut greeting = Greeting::new(stream, handshake, config.limits);
     match timeout(config.handshake_timeout, greeting.run(endpoint)).await {
-        Ok(Ok(established)) => Ok(Dialed {
-            stream: greeting.stream,
-            read: greeting.read,
-            pushes: greeting.pushes,
-            info: ConnInfo {
-                number: CONNECTIONS.fetch_add(1, Ordering::Relaxed),
-                endpoint: endpoint.clone(),
-                peer,
-                established,
-            },
-        }),
+        Ok(Ok(established)) => {
+            if let Some(policy) = &config.opt_in {
+                policy.answered(endpoint, established.server.resp3, &established.maintenance);
+            }
+            Ok(Dialed {
+                stream: greeting.stream,
+                read: greeting.read,
+                pushes: greeting.pushes,
+                info: ConnInfo {
+                    number: CONNECTIONS.fetch_add(1, Ordering::Relaxed),
+                    endpoint: endpoint.clone(),
+                    peer,
+                    established,
+                },
+            })
+        }
         Ok(Err(error)) => Err(error),
         Err(_elapsed) => Err(timed_out(Phase::Handshake(greeting.handshake.waiting_for()))),
     }
@@ -395,9 +422,9 @@ struct Greeting {
 }
 
 impl Greeting {
-    fn new(stream: Box<dyn Stream>, config: &DialConfig) -> Self {
-        let (handshake, out) = Handshake::start(config.handshake_config().clone());
-        let mut conn = Connection::new(config.limits);
+    fn new(stream: Box<dyn Stream>, handshake: HandshakeConfig, limits: Limits) -> Self {
+        let (handshake, out) = Handshake::start(handshake);
+        let mut conn = Connection::new(limits);
         for _ in 0..handshake.owed() {
             conn.sent(());
         }

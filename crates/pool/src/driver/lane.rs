@@ -371,6 +371,11 @@ impl Lane {
         relaxed.push((key, floor));
     }
 
+    /// The highest floor under timeouts in force, if any.
+    pub fn floor(&self) -> Option<Duration> {
+        self.shared.floor()
+    }
+
     /// Takes the floor away again.
     pub fn restore(&self, key: u64) {
         self.shared.relaxed.lock().retain(|(known, _)| *known != key);

@@ -412,6 +412,31 @@ impl Queue {
         }
     }
 
+    /// Takes back a command that is not written yet; true when it is certain that it never will be.
+    pub(crate) fn withdraw(&mut self, ticket: &Ticket, wakers: &mut Vec<Waker>) -> bool {
+        let waits = self
+            .slot_mut(ticket.index, ticket.seq)
+            .is_some_and(|completion| matches!(completion.state, State::Waiting(_)));
+        if !waits {
+            return false;
+        }
+        let mut found = false;
+        self.order.remove_where(|entry| {
+            found |= entry.seq == ticket.seq;
+            entry.seq == ticket.seq
+        });
+        if !found && self.fresh.iter().any(|sent| sent.seq == ticket.seq) {
+            found = true;
+            self.sort_queued(|sent| sent.seq != ticket.seq);
+        }
+        if found {
+            self.release_slot(ticket.index);
+            self.flush_all();
+            self.offer_room(wakers);
+        }
+        found
+    }
+
     /// Sends a command again at its old place in its slot's order.
     pub(crate) fn resend(&mut self, ticket: &Ticket, unit: &[Command], waker: &Waker) -> Option<Waker> {
         let closed = self.closed;

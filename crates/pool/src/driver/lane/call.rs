@@ -107,6 +107,33 @@ impl LaneCall {
         }
     }
 
+    /// Takes the command back if it is not written yet; true when it is certain that it never will be.
+    pub fn withdraw(&mut self) -> bool {
+        match &self.state {
+            State::Fresh => true,
+            State::InLine(place) => {
+                let next = self.shared.queue.lock().leave_line(*place);
+                self.state = State::Spent;
+                if let Some(next) = next {
+                    next.wake();
+                }
+                true
+            }
+            State::Placed(ticket) => {
+                let mut wakers = Vec::new();
+                let taken_back = self.shared.queue.lock().withdraw(ticket, &mut wakers);
+                if taken_back {
+                    self.state = State::Spent;
+                }
+                for waker in wakers {
+                    waker.wake();
+                }
+                taken_back
+            }
+            State::Resendable(_) | State::Spent => false,
+        }
+    }
+
     /// Whether the command still waits for room, so that it is certain that nobody has run it.
     pub fn waits_for_room(&self) -> bool {
         matches!(self.state, State::Fresh | State::InLine(_))
