@@ -268,6 +268,14 @@ impl Error {
         Self::new(ErrorKind::Connect, Executed::No, What::NoPrimary { asked })
     }
 
+    /// As [`no_primary`](Self::no_primary), with what was found instead.
+    pub(crate) fn unresolved(asked: &'static str, cause: Option<evenkeel_topology::ResolveError>) -> Self {
+        match cause {
+            Some(cause) => Self::no_primary(asked).caused_by(cause),
+            None => Self::no_primary(asked),
+        }
+    }
+
     /// `what` is full ("the queue of the connection", "the pool of leases").
     pub(crate) fn overloaded(
         what: &'static str,

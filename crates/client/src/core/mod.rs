@@ -1,22 +1,64 @@
-//! What the surface asks of the machinery behind it: send, lease, subscribe, close.
-#![allow(clippy::unused_self, reason = "the signatures stand before the machinery does")]
+//! `Core`: one client's machinery. It composes lanes, the topology and the handoff engine, and carries commands.
+//!
+//! Callers read one snapshot of routes and go straight to a lane; everything else happens in one composing task, the
+//! [`Director`](director::Director).
+
+mod asker;
+mod batch;
+mod carrier;
+mod clock;
+mod complaints;
+mod connect;
+mod director;
+mod failure;
+mod health;
+mod lease;
+mod node;
+mod observe;
+mod opt_in;
+mod pending;
+mod retry;
+mod route;
+mod subscriptions;
 
 use std::{
+    collections::BTreeSet,
+    fmt,
+    future::Future,
     pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
-use evenkeel_protocol::{Command, Reply};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
+use evenkeel_hitless::Maintenance;
+use evenkeel_pool::{Lane, LaneId};
+use evenkeel_protocol::{Command, Endpoint, Reply};
+use evenkeel_topology::{
+    ResolveError,
+    driver::{Reporter, TopologyReader},
+};
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, watch};
 
+use self::{
+    carrier::{Carrier, CarrierId},
+    director::Order,
+    node::{Node, Setup},
+    route::Routes,
+    subscriptions::Links,
+};
 use crate::{
-    config::{Config, ReadPolicy},
+    config::{Config, Deployment, ReadPolicy, RedirectPolicy},
     error::{Error, Executed},
     events::Events,
-    health::Health,
     pubsub::PubSub,
 };
+
+pub(crate) use self::{complaints::Complaint, lease::Lease, pending::Pending};
 
 /// What a caller may say about one call.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,27 +72,49 @@ pub(crate) struct CallOptions {
 /// The replies of a pipeline in order, or why there are none.
 pub(crate) type PendingAll = Pin<Box<dyn Future<Output = Result<Vec<Result<Reply, Error>>, Error>> + Send>>;
 
-/// The reply to a command on a connection of one's own.
-pub(crate) type PendingLeased = Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send>>;
-
 /// The reply to `EXEC` itself; null when a watched key had changed.
 pub(crate) type PendingExec = Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send>>;
 
 /// One client's machinery.
-#[derive(Debug)]
 pub(crate) struct Core {
     config: Config,
     events: Events,
     pubsub: Arc<PubSub>,
+    links: Links,
+    setup: Setup,
+    routes: ArcSwap<Routes>,
+    /// Whoever replaces the routes of a cluster holds this: two never start the same node.
+    adopting: Mutex<()>,
+    /// The primary, outside a cluster.
+    primary: ArcSwapOption<Endpoint>,
+    /// Counts changes of routes, for those who wait for one.
+    changes: watch::Sender<u64>,
+    closed: AtomicBool,
+    orders: mpsc::Sender<Order>,
+    topology: Option<(TopologyReader, Reporter)>,
+    maintenance: Maintenance,
+    /// Sentinels whose events are not heard.
+    unheard: Mutex<BTreeSet<Endpoint>>,
+    unresolved: ArcSwapOption<ResolveError>,
+    /// When the last health check ended, and how.
+    checked: Mutex<Option<(Instant, bool)>>,
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// Starts a task that ends by itself when the client has gone.
+fn spawn<F>(future: F)
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    drop(tokio::spawn(future));
 }
 
 impl Core {
-    pub(crate) async fn connect(config: Config) -> Result<Arc<Self>, Error> {
-        std::future::ready(()).await;
-        let pubsub = Arc::new(PubSub::new(config.subscriber_bytes(), config.subscriber_messages()));
-        Ok(Arc::new(Self { config, events: Events::default(), pubsub }))
-    }
-
     pub(crate) fn config(&self) -> &Config {
         &self.config
     }
@@ -63,73 +127,177 @@ impl Core {
         &self.pubsub
     }
 
+    pub(crate) fn links(&self) -> &Links {
+        &self.links
+    }
+
+    pub(crate) fn maintenance(&self) -> &Maintenance {
+        &self.maintenance
+    }
+
+    pub(crate) fn routes(&self) -> Guard<Arc<Routes>> {
+        self.routes.load()
+    }
+
+    pub(crate) fn reader(&self) -> Option<&TopologyReader> {
+        self.topology.as_ref().map(|(reader, _)| reader)
+    }
+
+    fn reporter(&self) -> Option<&Reporter> {
+        self.topology.as_ref().map(|(_, reporter)| reporter)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Ends when the client has gone.
+    pub(crate) fn gone(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut changes = self.changes.subscribe();
+        async move { while changes.changed().await.is_ok() {} }
+    }
+
+    /// Ends when the routes have changed after the call.
+    pub(crate) fn changed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut changes = self.changes.subscribe();
+        async move {
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    pub(crate) fn note_change(&self) {
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    fn replace_routes(&self, routes: Routes) {
+        self.routes.store(Arc::new(routes));
+        self.note_change();
+    }
+
+    /// Whether the node is still part of the routes.
+    pub(crate) fn is_current(&self, node: &Arc<Node>) -> bool {
+        self.routes().all().iter().any(|known| Arc::ptr_eq(known, node))
+    }
+
+    /// Whether somebody tells this client who the primary is.
+    pub(crate) fn follows_primary(&self) -> bool {
+        !matches!(self.config.deployment(), Deployment::Single { .. })
+    }
+
+    /// The primary, outside a cluster.
+    pub(crate) fn current_primary(&self) -> Option<Endpoint> {
+        self.primary.load().as_ref().map(|primary| (**primary).clone())
+    }
+
+    fn set_primary(&self, primary: &Endpoint) {
+        self.primary.store(Some(Arc::new(primary.clone())));
+    }
+
+    /// Whether credentials may go to this address.
+    pub(crate) fn allows(&self, endpoint: &Endpoint) -> bool {
+        match self.config.redirect_policy() {
+            RedirectPolicy::Any => true,
+            RedirectPolicy::Hosts(hosts) => hosts.iter().any(|host| host == endpoint.host()),
+        }
+    }
+
     pub(crate) fn send(self: &Arc<Self>, command: Command, options: CallOptions) -> Pending {
-        Pending { command: Some(command), options }
+        Pending::new(Arc::clone(self), command, options)
     }
 
-    pub(crate) fn send_all(self: &Arc<Self>, commands: Vec<Command>, _options: CallOptions) -> PendingAll {
-        Box::pin(
-            async move { Ok(commands.iter().map(|_command| Err(Error::closed(Executed::No))).collect()) },
-        )
+    pub(crate) fn send_all(self: &Arc<Self>, commands: Vec<Command>, options: CallOptions) -> PendingAll {
+        let core = Arc::clone(self);
+        Box::pin(async move { batch::send_all(&core, commands, options).await })
     }
 
-    pub(crate) fn transaction(
-        self: &Arc<Self>,
-        _commands: Vec<Command>,
-        _options: CallOptions,
-    ) -> PendingExec {
-        Box::pin(async { Err(Error::closed(Executed::No)) })
+    pub(crate) fn transaction(self: &Arc<Self>, commands: Vec<Command>, options: CallOptions) -> PendingExec {
+        let core = Arc::clone(self);
+        Box::pin(async move { batch::transaction(&core, commands, options).await })
     }
 
     pub(crate) async fn lease(self: &Arc<Self>) -> Result<Lease, Error> {
-        std::future::ready(Err(Error::closed(Executed::No))).await
+        let node = self.routes().all().into_iter().next().ok_or_else(|| Error::closed(Executed::No))?;
+        let lease = node.leases().acquire().await.map_err(|error| failure::lease(error, &self.config))?;
+        Ok(Lease::new(Arc::clone(self), lease))
     }
 
-    pub(crate) fn health(&self) -> Health {
-        Health::default()
+    /// Every lane, leases aside.
+    fn lanes(&self) -> Vec<Lane> {
+        self.routes().all().iter().flat_map(|node| node.lanes().to_vec()).collect()
     }
 
-    pub(crate) async fn is_healthy(&self) -> bool {
-        std::future::ready(false).await
+    /// Every lane, lease and link.
+    fn carriers(&self) -> Vec<Carrier> {
+        let mut carriers = Vec::new();
+        for node in self.routes().all() {
+            carriers.extend(node.lanes().iter().cloned().map(Carrier::Lane));
+            carriers.extend(node.leases().lanes().into_iter().map(Carrier::Lane));
+        }
+        carriers.extend(self.links.all().into_iter().map(Carrier::Link));
+        carriers
     }
 
-    pub(crate) async fn close(&self, _deadline: Duration) {
-        std::future::ready(()).await;
-    }
-}
-
-/// One command on its way. Nothing is sent before the first poll.
-#[derive(Debug)]
-pub(crate) struct Pending {
-    command: Option<Command>,
-    options: CallOptions,
-}
-
-impl Future for Pending {
-    type Output = Result<Reply, Error>;
-
-    fn poll(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let _sent = (self.command.take(), self.options);
-        Poll::Ready(Err(Error::closed(Executed::No)))
-    }
-}
-
-/// A connection of one's own.
-#[derive(Debug)]
-pub(crate) struct Lease {
-    core: Arc<Core>,
-}
-
-impl Lease {
-    pub(crate) fn send(&self, command: Command, options: CallOptions) -> PendingLeased {
-        Box::pin(self.core.send(command, options))
+    fn carrier(&self, id: CarrierId) -> Option<Carrier> {
+        self.carriers().into_iter().find(|carrier| carrier.id() == id)
     }
 
-    pub(crate) fn send_all(&self, commands: Vec<Command>, options: CallOptions) -> PendingAll {
-        self.core.send_all(commands, options)
+    /// Whether the comings and goings of this carrier are the client's: its node's first lane.
+    fn speaks_for(&self, id: CarrierId) -> bool {
+        let CarrierId::Lane(id) = id else { return false };
+        self.routes().all().iter().any(|node| node.lanes().first().is_some_and(|lane| lane.id() == id))
     }
 
-    pub(crate) fn transaction(&self, commands: Vec<Command>, options: CallOptions) -> PendingExec {
-        self.core.transaction(commands, options)
+    /// Closes a lease that nobody uses; gives whether it was one.
+    fn discard_idle_lease(&self, id: LaneId) -> bool {
+        self.routes().all().iter().any(|node| node.leases().discard_idle(id))
+    }
+
+    /// New leases of an endpoint are dialled elsewhere, or at home again.
+    fn redirect_leases(&self, from: &Endpoint, to: Option<&Endpoint>) {
+        for node in self.routes().all() {
+            if node.home() == from {
+                node.leases().retarget(to.unwrap_or(from));
+            }
+        }
+    }
+
+    /// New leases are dialled at the new primary.
+    fn redirect_all_leases(&self, to: &Endpoint) {
+        for node in self.routes().all() {
+            node.leases().retarget(to);
+        }
+    }
+
+    /// Where the connections of a configured endpoint lead now.
+    fn place_of_home(&self, home: &Endpoint) -> Option<Endpoint> {
+        self.routes().all().iter().find(|node| node.home() == home).and_then(|node| node.endpoint())
+    }
+
+    /// Makes every connection of an endpoint anew before the deadline, make before break.
+    pub(crate) async fn drain(&self, endpoint: Endpoint, deadline: Duration) -> bool {
+        let deadline = clock::now() + deadline;
+        self.orders.send(Order::Drain { endpoint, deadline }).await.is_ok()
+    }
+
+    /// Finishes what is owed, and ends.
+    pub(crate) async fn close(&self, deadline: Duration) {
+        self.closed.store(true, Ordering::Relaxed);
+        self.links.close();
+        self.pubsub.close();
+        let until = tokio::time::Instant::from_std(clock::now() + deadline);
+        let mut closing = tokio::task::JoinSet::new();
+        for node in self.routes().all() {
+            node.leases().close();
+            for lane in node.lanes().iter().cloned() {
+                closing.spawn(async move { lane.close(deadline).await });
+            }
+        }
+        let _late = tokio::time::timeout_at(until + Duration::from_millis(100), async {
+            while closing.join_next().await.is_some() {}
+        })
+        .await;
+        self.events.close();
     }
 }

@@ -274,6 +274,11 @@ impl Lane {
             .map_or_else(|| self.handle.home.clone(), |info| info.endpoint.clone())
     }
 
+    /// The endpoint that it was started for.
+    pub fn home(&self) -> Endpoint {
+        self.handle.home.clone()
+    }
+
     /// What is known of its connection; `None` without one.
     pub fn info(&self) -> Option<Arc<ConnInfo>> {
         self.shared.info.load_full()

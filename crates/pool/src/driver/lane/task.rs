@@ -123,7 +123,14 @@ impl LaneTask {
             }
             Report::Reconnecting { .. } => {
                 self.shared.info.store(None);
-                self.shared.ready.send_replace(Readiness::Connecting);
+                // A lane whose dials fail goes on failing, in between too.
+                self.shared.ready.send_if_modified(|state| {
+                    let was_ready = *state == Readiness::Ready;
+                    if was_ready {
+                        *state = Readiness::Connecting;
+                    }
+                    was_ready
+                });
             }
             Report::Suspect(_) => self.shared.suspect.store(true, Ordering::Relaxed),
             Report::Moved(_) | Report::MoveFailed(_) => {}

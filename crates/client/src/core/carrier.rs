@@ -1,0 +1,65 @@
+//! `Carrier`: what a connection belongs to, a lane or a subscription link; both move and are relaxed alike.
+
+use std::{sync::Arc, time::Duration};
+
+use evenkeel_pool::{DialError, Lane, LaneId, Link, LinkId, machine::MoveRequest};
+use evenkeel_protocol::Endpoint;
+
+/// Names a carrier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum CarrierId {
+    Lane(LaneId),
+    Link(LinkId),
+}
+
+/// A lane or a link.
+#[derive(Clone, Debug)]
+pub(crate) enum Carrier {
+    Lane(Lane),
+    Link(Link),
+}
+
+impl Carrier {
+    pub(crate) fn id(&self) -> CarrierId {
+        match self {
+            Self::Lane(lane) => CarrierId::Lane(lane.id()),
+            Self::Link(link) => CarrierId::Link(link.id()),
+        }
+    }
+
+    /// The endpoint that it was started for.
+    pub(crate) fn home(&self) -> Endpoint {
+        match self {
+            Self::Lane(lane) => lane.home(),
+            Self::Link(link) => link.home(),
+        }
+    }
+
+    pub(crate) fn last_error(&self) -> Option<Arc<DialError>> {
+        match self {
+            Self::Lane(lane) => lane.last_error(),
+            Self::Link(link) => link.last_error(),
+        }
+    }
+
+    pub(crate) fn move_to(&self, request: MoveRequest) -> bool {
+        match self {
+            Self::Lane(lane) => lane.move_to(request),
+            Self::Link(link) => link.move_to(request),
+        }
+    }
+
+    pub(crate) fn relax(&self, key: u64, floor: Duration) {
+        match self {
+            Self::Lane(lane) => lane.relax(key, floor),
+            Self::Link(link) => link.relax(key, floor),
+        }
+    }
+
+    pub(crate) fn restore(&self, key: u64) {
+        match self {
+            Self::Lane(lane) => lane.restore(key),
+            Self::Link(link) => link.restore(key),
+        }
+    }
+}

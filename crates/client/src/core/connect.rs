@@ -1,0 +1,318 @@
+//! Connecting: from a configuration to a running client, in each deployment.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::AtomicBool,
+    },
+    time::Duration,
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use evenkeel_hitless::{
+    Config as HitlessConfig, Hooks, Maintenance, Mode, Protocol as HitlessProtocol, Settings, Sizes,
+};
+use evenkeel_pool::{
+    DialConfig, LaneConfig, LeaseConfig, LinkConfig, Readiness,
+    machine::{Backoff as PoolBackoff, Growth},
+};
+use evenkeel_protocol::{
+    Endpoint,
+    conn::{Credentials as Login, HandshakeConfig, ProtocolChoice},
+};
+use evenkeel_topology::{
+    ResolveError,
+    driver::{self, DriverConfig, ResolverHandle, TopologyEvent},
+    machine::{ClusterConfig, ClusterResolver, SentinelConfig, SentinelResolver},
+};
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    Core,
+    asker::Asker,
+    clock,
+    director::{Director, Ears, Order},
+    failure, health,
+    node::{Node, Setup},
+    observe::Observer,
+    opt_in::Asking,
+    route::{ClusterRoutes, Routes},
+    spawn,
+    subscriptions::Links,
+};
+use crate::{
+    config::{Backoff, Config, ConfigError, Credentials, Deployment, Problem, ProtocolVersion, RedirectPolicy},
+    error::{Error, Executed},
+    events::Events,
+    pubsub::PubSub,
+};
+
+/// Observations that may wait for the director; a burst of pushes on a hundred connections fits.
+const OBSERVED: usize = 4096;
+
+/// Orders that may wait.
+const ORDERS: usize = 4096;
+
+/// How everything below is configured.
+struct Parts {
+    lane: LaneConfig,
+    lease: LeaseConfig,
+    link: LinkConfig,
+    settings: Settings,
+    sizes: Sizes,
+}
+
+/// The topology under way.
+struct Resolving {
+    handle: ResolverHandle,
+    events: mpsc::Receiver<TopologyEvent>,
+}
+
+impl Core {
+    /// Connects as the configuration says; waits for the first connection unless it is lazy.
+    pub(crate) async fn connect(config: Config) -> Result<Arc<Self>, Error> {
+        let parts = parts(&config)?;
+        let pubsub = Arc::new(PubSub::new(config.subscriber_bytes(), config.subscriber_messages()));
+        let (observed_tx, observed) = mpsc::channel(OBSERVED);
+        let (order_tx, orders) = mpsc::channel(ORDERS);
+        let observer = Arc::new(Observer::new(observed_tx, Arc::clone(&pubsub)));
+        let lanes = usize::from(config.lanes().get());
+        let lane_observer: Arc<dyn evenkeel_pool::LaneObserver> = Arc::<Observer>::clone(&observer);
+        let setup = Setup::new(parts.lane.clone(), parts.lease.clone(), lanes, lane_observer);
+        let mut resolving = resolve(&config, &parts);
+        let routes = first_routes(&config, &setup, resolving.as_mut()).await?;
+        let hooks = Hooks::default();
+        let apply_tx = order_tx.clone();
+        let maintenance =
+            Maintenance::start(parts.settings, parts.sizes, fastrand::u64(..), hooks, move |action| {
+                // The director is far behind or gone: the engine's own deadlines cover what it does not hear.
+                let _full = apply_tx.try_send(Order::Act(action));
+            });
+        let (handle, topology) = match resolving {
+            Some(resolving) => (Some(resolving.handle), Some(resolving.events)),
+            None => (None, None),
+        };
+        let core = Arc::new(Self {
+            events: Events::default(),
+            links: Links::new(parts.link, observer),
+            setup,
+            primary: ArcSwapOption::from_pointee(match &routes {
+                Routes::One(node) => Some(node.home().clone()),
+                Routes::Cluster(_) => None,
+            }),
+            routes: ArcSwap::from_pointee(routes),
+            adopting: Mutex::new(()),
+            changes: watch::Sender::new(0),
+            closed: AtomicBool::new(false),
+            orders: order_tx.clone(),
+            topology: handle.as_ref().map(|handle| (handle.reader().clone(), handle.reporter().clone())),
+            maintenance: maintenance.clone(),
+            unheard: Mutex::new(BTreeSet::new()),
+            unresolved: ArcSwapOption::empty(),
+            checked: Mutex::new(None),
+            pubsub,
+            config,
+        });
+        let ears = Ears { observed, orders, order_tx, topology };
+        let director = Director::new(Arc::downgrade(&core), ears, maintenance, handle);
+        spawn(director.run());
+        spawn(health::watch(Arc::downgrade(&core), core.config.health_interval()));
+        if !core.config.lazy() {
+            core.first_connections().await?;
+        }
+        Ok(core)
+    }
+
+    async fn first_connections(&self) -> Result<(), Error> {
+        let mut first_error = None;
+        let nodes = self.routes().all();
+        let owned: Vec<_> = match &**self.routes() {
+            Routes::One(_) => nodes,
+            // A cluster works as far as its nodes do; one that is down is no reason to refuse.
+            Routes::Cluster(_) => nodes.into_iter().take(1).collect(),
+        };
+        for node in owned {
+            for lane in node.lanes() {
+                if lane.first_attempt().await != Readiness::Ready && first_error.is_none() {
+                    first_error = Some(match lane.last_error() {
+                        Some(error) => failure::dial(&error, &self.config),
+                        None => Error::closed(Executed::No),
+                    });
+                }
+            }
+        }
+        match first_error {
+            Some(error) if !self.follows_primary() => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Starts whoever finds out where commands go; nobody does for a single server.
+fn resolve(config: &Config, parts: &Parts) -> Option<Resolving> {
+    let policy = match config.redirect_policy() {
+        RedirectPolicy::Any => evenkeel_topology::RedirectPolicy::default(),
+        RedirectPolicy::Hosts(hosts) => evenkeel_topology::RedirectPolicy::hosts(hosts.iter().cloned()),
+    };
+    let sentinel_login = match config.deployment() {
+        Deployment::Sentinel { credentials, .. } => login(credentials),
+        _ => None,
+    };
+    let plain = |login: Option<Login>| {
+        let handshake = HandshakeConfig::default().credentials(login).library("evenkeel", env!("CARGO_PKG_VERSION"));
+        dial(config, handshake)
+    };
+    let data = LaneConfig::default().dial(plain(login(config.credentials()))).limits(config.limits());
+    let sentinel = LaneConfig::default().dial(plain(sentinel_login.clone())).limits(config.limits());
+    let watch = LinkConfig::default()
+        .dial(plain(sentinel_login))
+        .ping_after(Duration::from_secs(1))
+        .answer_timeout(Duration::from_secs(3));
+    let _: &Parts = parts;
+    let asker = Asker::new(data, sentinel, watch);
+    let seed = fastrand::u64(..);
+    let driver = DriverConfig::default().tls(config.tls().is_some());
+    let (handle, events) = match config.deployment() {
+        Deployment::Sentinel { sentinels, name, .. } => {
+            let machine = SentinelConfig::new(name.clone(), sentinels.clone()).redirect_policy(policy);
+            driver::spawn(|now| SentinelResolver::new(machine, seed, now), asker, driver.name(name.clone()))
+        }
+        Deployment::Cluster { nodes } => {
+            let machine = ClusterConfig::new(nodes.clone()).redirect_policy(policy);
+            driver::spawn(|now| ClusterResolver::new(machine, seed, now), asker, driver)
+        }
+        Deployment::Single { .. } => return None,
+    };
+    Some(Resolving { handle, events })
+}
+
+/// Waits until somebody says where commands go.
+async fn first_routes(
+    config: &Config,
+    setup: &Setup,
+    resolving: Option<&mut Resolving>,
+) -> Result<Routes, Error> {
+    let Some(resolving) = resolving else {
+        let endpoint = config.seeds().first().cloned().ok_or_else(|| Error::closed(Executed::No))?;
+        return Ok(Routes::One(Arc::new(Node::start(setup, &endpoint))));
+    };
+    let patience = config.connect_timeout() + config.handshake_timeout();
+    let deadline = clock::now() + patience;
+    let mut last: Option<ResolveError> = None;
+    let mut generation = 0;
+    let reader = resolving.handle.reader().clone();
+    loop {
+        let topology = tokio::select! {
+            biased;
+            topology = reader.newer_than(generation) => topology,
+            event = resolving.events.recv() => {
+                if let Some(TopologyEvent::Unresolved(error)) = event {
+                    let hopeless = error.is_final();
+                    last = Some(error);
+                    if hopeless {
+                        break;
+                    }
+                }
+                continue;
+            }
+            () = tokio::time::sleep_until(deadline.into()) => break,
+        };
+        let Some(topology) = topology else { break };
+        generation = topology.generation();
+        if matches!(config.deployment(), Deployment::Cluster { .. }) {
+            let nodes = topology
+                .primaries()
+                .map(|node| (node.endpoint.clone(), Arc::new(Node::start(setup, &node.endpoint))))
+                .collect::<std::collections::BTreeMap<Endpoint, _>>();
+            if !nodes.is_empty() {
+                return Ok(Routes::Cluster(ClusterRoutes::new(nodes, topology)));
+            }
+        } else if let Some(primary) = topology.primary_of(None) {
+            return Ok(Routes::One(Arc::new(Node::start(setup, primary))));
+        }
+    }
+    let asked = match config.deployment() {
+        Deployment::Cluster { .. } => "any node of the cluster",
+        _ => "any sentinel",
+    };
+    Err(Error::unresolved(asked, last))
+}
+
+fn parts(config: &Config) -> Result<Parts, Error> {
+    let settings = hitless_settings(config)?;
+    let handshake = HandshakeConfig::default()
+        .protocol(match config.protocol() {
+            ProtocolVersion::Resp2 => ProtocolChoice::Resp2,
+            ProtocolVersion::Resp3 => ProtocolChoice::Resp3,
+            ProtocolVersion::Auto => ProtocolChoice::Auto,
+        })
+        .credentials(login(config.credentials()))
+        .client_name(config.client_name().map(str::to_owned))
+        .database(config.db())
+        .library("evenkeel", env!("CARGO_PKG_VERSION"));
+    let asking = Asking::new(settings.clone(), config.tls().is_some());
+    let dial = dial(config, handshake).opt_in_policy(Some(Arc::new(asking)));
+    let lane = LaneConfig::default()
+        .dial(dial.clone())
+        .backoff(backoff(config.backoff()))
+        .budget(config.connection_budget())
+        .limits(config.limits())
+        .seed(fastrand::u64(..));
+    let lease = LeaseConfig::default().max(config.max_leases()).acquire_timeout(config.lease_timeout());
+    let link = LinkConfig::default()
+        .dial(dial)
+        .backoff(backoff(config.backoff()))
+        .cut_channel(settings.cut_channel())
+        .limits(config.limits())
+        .seed(fastrand::u64(..));
+    let pool = usize::from(config.lanes().get()) + config.max_leases();
+    let sizes = settings.sizes(pool, config.max_connections());
+    Ok(Parts { lane, lease, link, settings, sizes })
+}
+
+fn dial(config: &Config, handshake: HandshakeConfig) -> DialConfig {
+    DialConfig::default()
+        .handshake(handshake)
+        .connect_timeout(config.connect_timeout())
+        .handshake_timeout(config.handshake_timeout())
+        .limits(config.limits())
+}
+
+/// The handoff engine's settings, from the configuration's keys.
+fn hitless_settings(config: &Config) -> Result<Settings, Error> {
+    let protocol = match config.protocol() {
+        ProtocolVersion::Resp2 => HitlessProtocol::Resp2,
+        _ => HitlessProtocol::Resp3,
+    };
+    let mut hitless = HitlessConfig::new();
+    if protocol == HitlessProtocol::Resp2 {
+        hitless = hitless.mode(Mode::Disabled);
+    }
+    for (key, value) in config.maintenance() {
+        hitless.set(key, value).map_err(|error| maintenance_error(config, key, &error))?;
+    }
+    hitless.build(protocol).map_err(|error| maintenance_error(config, "maint", &error))
+}
+
+fn maintenance_error(config: &Config, key: &str, error: &evenkeel_hitless::ConfigError) -> Error {
+    let problem = Problem::Expected { expected: error.to_string().into(), found: key.to_owned() };
+    ConfigError::in_part(config.origin(), key.to_owned(), problem).into()
+}
+
+fn login(credentials: &Credentials) -> Option<Login> {
+    let password = credentials.password.as_ref()?;
+    Some(match &credentials.username {
+        Some(user) => Login::user(user.as_str(), password.expose()),
+        None => Login::password(password.expose()),
+    })
+}
+
+fn backoff(backoff: Backoff) -> PoolBackoff {
+    let (step, max, growth) = match backoff {
+        Backoff::Exponential { step, max } => (step, max, Growth::Exponential),
+        Backoff::Linear { step, max } => (step, max, Growth::Linear),
+    };
+    PoolBackoff::default().first(step).max(max).growth(growth)
+}

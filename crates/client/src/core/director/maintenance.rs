@@ -1,0 +1,154 @@
+//! What the handoff engine wants done, done to lanes, leases and links.
+
+use std::{sync::Arc, time::Duration};
+
+use evenkeel_hitless::{Action, Destination, Event as Notable, Input, Move, MoveError, MoveStyle, Origin, Scope};
+use evenkeel_pool::{
+    DialError,
+    machine::{MoveId, MoveRequest},
+};
+use evenkeel_protocol::{
+    Endpoint,
+    conn::{Step, StepError},
+};
+
+use super::{Director, Order};
+use crate::{
+    core::{
+        Core,
+        carrier::{Carrier, CarrierId},
+        clock, spawn,
+    },
+    events::Event,
+};
+
+impl Director {
+    pub(super) fn act(&mut self, action: Action) {
+        let Some(core) = self.core.upgrade() else { return };
+        match action {
+            Action::Move(request) => self.start_move(&core, &request),
+            Action::Relax { scope, floor, .. } => self.relax(&core, scope, floor),
+            Action::Restore { scope } => self.restore(&core, &scope),
+            Action::AskDns { name } => self.ask_dns(name),
+            Action::RedirectDials { from, to, .. } => core.redirect_leases(&from, Some(&to)),
+            Action::EndRedirect { from, .. } => core.redirect_leases(&from, None),
+            Action::MoveSlots { moves } => core.slots_moved(&moves),
+            Action::VerifyTopology => core.verify_topology(),
+            Action::Report(event) => notable(&core, &event),
+            _ => {}
+        }
+    }
+
+    fn start_move(&self, core: &Arc<Core>, request: &Move) {
+        let conn = request.conn;
+        let failed = |cause| Input::MoveFailed { conn, cause };
+        let Some(carrier) = self.carrier_of(core, conn) else { return self.tell(failed(MoveError::Closed)) };
+        if !matches!(request.style, MoveStyle::Beside) {
+            return self.tell(failed(MoveError::Unsupported));
+        }
+        // A lease that nobody uses is closed: the next one is dialled at the target.
+        if let Carrier::Lane(lane) = &carrier {
+            if core.discard_idle_lease(lane.id()) {
+                return;
+            }
+        }
+        let target = destination(&request.to);
+        if !core.allows(&target) {
+            return self.tell(failed(MoveError::Forbidden));
+        }
+        let now = clock::now();
+        let mut order = MoveRequest::new(MoveId(conn.0), target, now, request.deadline);
+        order.drain = request.drain_until.saturating_duration_since(now);
+        if !carrier.move_to(order) {
+            self.tell(failed(MoveError::Closed));
+        }
+    }
+
+    pub(super) fn move_failed(&self, core: &Arc<Core>, carrier: CarrierId, number: u64) {
+        if number >= super::topology::FAILOVERS {
+            return self.follow_again(core, carrier);
+        }
+        let cause = core.carrier(carrier).map_or(MoveError::Closed, |carrier| cause_of(&carrier));
+        self.tell(Input::MoveFailed { conn: evenkeel_hitless::ConnId(number), cause });
+    }
+
+    fn in_scope(&self, core: &Core, scope: &Scope) -> Vec<Carrier> {
+        match scope {
+            Scope::Conn(conn) => self.carrier_of(core, *conn).into_iter().collect(),
+            Scope::Endpoint(endpoint) => {
+                core.carriers().into_iter().filter(|carrier| carrier.home() == *endpoint).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn relax(&mut self, core: &Core, scope: Scope, floor: Duration) {
+        self.next_floor += 1;
+        let fresh = self.next_floor;
+        let entry = self.floors.entry(scope.clone()).or_insert((fresh, floor));
+        entry.1 = floor;
+        let key = entry.0;
+        for carrier in self.in_scope(core, &scope) {
+            carrier.relax(key, floor);
+        }
+    }
+
+    /// A connection that opens inside a window is relaxed as the others.
+    pub(super) fn relax_new(&self, core: &Core, carrier: CarrierId, origin: &Origin) {
+        if let Some((key, floor)) = self.floors.get(&Scope::Endpoint(origin.endpoint.clone())) {
+            if let Some(carrier) = core.carrier(carrier) {
+                carrier.relax(*key, *floor);
+            }
+        }
+    }
+
+    fn restore(&mut self, core: &Core, scope: &Scope) {
+        if let Some((key, _)) = self.floors.remove(scope) {
+            for carrier in core.carriers() {
+                carrier.restore(key);
+            }
+        }
+    }
+
+    fn ask_dns(&self, name: Arc<str>) {
+        let tx = self.ears.order_tx.clone();
+        spawn(async move {
+            let addresses = match tokio::net::lookup_host((&*name, 0)).await {
+                Ok(found) => found.map(|address| address.ip()).collect(),
+                Err(_unresolved) => Vec::new(),
+            };
+            // The client may be gone: nobody needs the answer then.
+            let _gone = tx.send(Order::Resolved { name, addresses }).await;
+        });
+    }
+}
+
+fn notable(core: &Core, event: &Notable) {
+    tracing::debug!(target: "evenkeel::hitless", ?event, "maintenance");
+    if let Notable::HandoffFinished { endpoint, took, .. } = event {
+        let to = core.place_of_home(endpoint).unwrap_or_else(|| endpoint.clone());
+        core.events().tell(&Event::HandedOff { from: endpoint.clone(), to, took: *took });
+    }
+}
+
+fn destination(to: &Destination) -> Endpoint {
+    match to.address {
+        Some(address) => Endpoint::new(&address.to_string(), to.endpoint.port()),
+        None => to.endpoint.clone(),
+    }
+}
+
+/// Why a carrier could not move, from what its last dial said.
+fn cause_of(carrier: &Carrier) -> MoveError {
+    match carrier.last_error().as_deref() {
+        None | Some(DialError::TimedOut { .. }) => MoveError::Deadline,
+        Some(DialError::Handshake { cause, .. }) => match (&cause.step, &cause.cause) {
+            (Step::Auth, _) => MoveError::Auth,
+            (_, StepError::Server(error)) if error.code() == "LOADING" => MoveError::NotReady,
+            (_, StepError::Server(error)) if error.detail().starts_with("max number of clients") => MoveError::Full,
+            _ => MoveError::Handshake,
+        },
+        Some(DialError::Io { .. }) => MoveError::Unreachable,
+        Some(_) => MoveError::Handshake,
+    }
+}

@@ -1,0 +1,148 @@
+//! What the topology says, done to routes, lanes and links.
+
+use std::{sync::Arc, time::Duration};
+
+use evenkeel_pool::{
+    Lane, Readiness,
+    machine::{MoveId, MoveRequest},
+};
+use evenkeel_protocol::Endpoint;
+use evenkeel_topology::{Change, driver::TopologyEvent};
+
+use super::Director;
+use crate::{
+    core::{
+        Core,
+        carrier::{Carrier, CarrierId},
+        clock,
+    },
+    events::Event,
+};
+
+/// Moves that follow a primary have numbers from here on; those of the handoff engine are connection numbers.
+pub(super) const FAILOVERS: u64 = 1 << 62;
+
+/// How long a lane goes on trying to reach a new primary before it is told again.
+const FOLLOW_FOR: Duration = Duration::from_secs(5);
+
+/// What an old primary that still answers may take to answer what it owes.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+impl Director {
+    pub(super) fn topology_event(&mut self, event: TopologyEvent) {
+        let Some(core) = self.core.upgrade() else { return };
+        match event {
+            TopologyEvent::HoldWrites { .. } => self.hold(&core),
+            TopologyEvent::Release { primary } => self.release(&core, &primary),
+            TopologyEvent::PrimaryChanged { from, to, .. } => self.primary_changed(&core, from, &to),
+            TopologyEvent::Changed(changes) => {
+                core.adopt_topology();
+                for change in changes {
+                    if let Change::SlotsMoved { slots, from, to } = change {
+                        let (first, last) = (*slots.start(), *slots.end());
+                        core.events().tell(&Event::SlotMoved { first, last, from, to });
+                    }
+                }
+            }
+            TopologyEvent::Report(report) => core.topology_report(&report),
+            TopologyEvent::Unresolved(error) => core.unresolved(error),
+            _ => core.adopt_topology(),
+        }
+    }
+
+    fn hold(&mut self, core: &Arc<Core>) {
+        if core.routes().is_cluster() {
+            return;
+        }
+        if self.failover.is_none() {
+            self.failover = Some((clock::now(), core.current_primary()));
+        }
+        for lane in core.lanes() {
+            lane.hold();
+        }
+    }
+
+    fn primary_changed(&mut self, core: &Arc<Core>, from: Option<Endpoint>, to: &Endpoint) {
+        if core.routes().is_cluster() {
+            if from.is_some() {
+                let took = Duration::ZERO;
+                core.events().tell(&Event::FailoverCompleted { from, to: to.clone(), took });
+            }
+            return core.adopt_topology();
+        }
+        core.set_primary(to);
+        if from.is_some() && self.failover.is_none() {
+            self.failover = Some((clock::now(), from));
+        }
+        for lane in core.lanes() {
+            follow(&Carrier::Lane(lane), to);
+        }
+        for link in core.links().all() {
+            follow(&Carrier::Link(link), to);
+        }
+        core.redirect_all_leases(to);
+        core.note_change();
+        // Lanes may stand there already.
+        for lane in core.lanes() {
+            self.arrived(core, CarrierId::Lane(lane.id()));
+        }
+    }
+
+    /// Held writes may go, as soon as their lane stands at the primary.
+    fn release(&mut self, core: &Arc<Core>, primary: &Endpoint) {
+        core.set_primary(primary);
+        for lane in core.lanes() {
+            self.to_release.insert(lane.id());
+            if lane.endpoint() != *primary {
+                follow(&Carrier::Lane(lane.clone()), primary);
+            }
+            self.arrived(core, CarrierId::Lane(lane.id()));
+        }
+    }
+
+    /// A lane has a connection: if it is the one to the primary, what was held may go.
+    pub(super) fn arrived(&mut self, core: &Arc<Core>, carrier: CarrierId) {
+        let Some(Carrier::Lane(lane)) = core.carrier(carrier) else { return };
+        let Some(primary) = core.current_primary() else { return };
+        if lane.readiness() != Readiness::Ready || lane.endpoint() != primary {
+            return;
+        }
+        if self.to_release.remove(&lane.id()) {
+            lane.release();
+        }
+        if lane.is_holding() {
+            return;
+        }
+        if let Some((since, from)) = self.failover.take() {
+            if from.as_ref() != Some(&primary) {
+                let took = clock::now().saturating_duration_since(since);
+                core.events().tell(&Event::FailoverCompleted { from, to: primary, took });
+            }
+        }
+    }
+
+    /// A lane could not reach the new primary in time: it is told again while that is the primary.
+    pub(super) fn follow_again(&self, core: &Arc<Core>, carrier: CarrierId) {
+        if let (Some(carrier), Some(primary)) = (core.carrier(carrier), core.current_primary()) {
+            follow(&carrier, &primary);
+        }
+    }
+}
+
+fn follow(carrier: &Carrier, to: &Endpoint) {
+    let now = clock::now();
+    let mut request = MoveRequest::new(MoveId(FAILOVERS), to.clone(), now, now + FOLLOW_FOR);
+    request.for_good = true;
+    // A peer that has been silent for too long owes nothing that will ever come.
+    request.drain = match carrier {
+        Carrier::Lane(lane) if is_silent(lane) => Duration::ZERO,
+        _ => FAREWELL,
+    };
+    if !carrier.move_to(request) {
+        tracing::debug!(target: "evenkeel::topology", %to, "a connection that is closing does not follow");
+    }
+}
+
+fn is_silent(lane: &Lane) -> bool {
+    lane.is_suspect() || lane.readiness() != Readiness::Ready
+}

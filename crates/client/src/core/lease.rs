@@ -1,0 +1,120 @@
+//! A lease as the surface sees it: a connection of one caller's own.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use evenkeel_pool::{Lane, Lease as PoolLease, Outcome};
+use evenkeel_protocol::{Command, Reply};
+use parking_lot::Mutex;
+
+use super::{CallOptions, Core, PendingAll, PendingExec, failure};
+use crate::error::{Error, Executed};
+
+/// The reply to one command of a lease.
+pub(crate) type PendingLeased = std::pin::Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send>>;
+
+/// A connection of one's own.
+pub(crate) struct Lease {
+    core: Arc<Core>,
+    lane: Lane,
+    /// Behind a lock only to be marked; the connection goes back when the lease is dropped.
+    lease: Mutex<PoolLease>,
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").field("lane", &self.lane).finish_non_exhaustive()
+    }
+}
+
+impl Lease {
+    pub(crate) fn new(core: Arc<Core>, lease: PoolLease) -> Self {
+        Self { core, lane: lease.lane().clone(), lease: Mutex::new(lease) }
+    }
+
+    fn patience(&self, commands: &[Command], options: CallOptions) -> Duration {
+        let timeout = options.timeout.unwrap_or_else(|| self.core.config().command_timeout());
+        // A command that blocks for ever is given a month, which is as good.
+        let month = Duration::from_secs(30 * 24 * 3600);
+        let waits = commands.iter().filter_map(Command::blocks_for).map(|waits| waits.unwrap_or(month));
+        waits.fold(timeout, Duration::saturating_add)
+    }
+
+    async fn unit(
+        core: Arc<Core>,
+        lane: Lane,
+        commands: Vec<Command>,
+        patience: Duration,
+    ) -> Result<Vec<Reply>, Error> {
+        match lane.request_unit(&commands, patience).await {
+            Outcome::Reply(reply) => Ok(vec![reply]),
+            Outcome::Replies(replies) => Ok(replies),
+            Outcome::Failed(failure) => Err(failure::command(failure, &lane, patience, core.config())),
+            // A connection that was lost is not the same connection any more: its state is gone.
+            _ => Err(Error::lost(lane.endpoint(), Executed::Maybe, None)),
+        }
+    }
+
+    /// State of the caller's stays on the connection: it is closed afterwards.
+    fn mark(&self, commands: &[Command]) {
+        if commands.iter().any(|command| evenkeel_protocol::command::LaneRefusal::of(command).is_some()) {
+            self.lease.lock().mark_dirty();
+        }
+    }
+
+    pub(crate) fn send(&self, command: Command, options: CallOptions) -> PendingLeased {
+        let commands = vec![command];
+        self.mark(&commands);
+        let patience = self.patience(&commands, options);
+        let (core, lane) = (Arc::clone(&self.core), self.lane.clone());
+        Box::pin(async move {
+            let first = commands.first().cloned();
+            let replies = Self::unit(core, lane.clone(), commands, patience).await?;
+            let reply = replies.into_iter().next().ok_or_else(|| Error::closed(Executed::Maybe))?;
+            match (reply.error(), first) {
+                (Some(error), Some(command)) => Err(Error::server(error, &command, Some(lane.endpoint()))),
+                _ => Ok(reply),
+            }
+        })
+    }
+
+    pub(crate) fn send_all(&self, commands: Vec<Command>, options: CallOptions) -> PendingAll {
+        self.mark(&commands);
+        let patience = self.patience(&commands, options);
+        let (core, lane) = (Arc::clone(&self.core), self.lane.clone());
+        Box::pin(async move {
+            if commands.is_empty() {
+                return Ok(Vec::new());
+            }
+            let replies = Self::unit(core, lane.clone(), commands.clone(), patience).await?;
+            Ok(commands
+                .iter()
+                .zip(replies)
+                .map(|(command, reply)| match reply.error() {
+                    None => Ok(reply),
+                    Some(error) => Err(Error::server(error, command, Some(lane.endpoint()))),
+                })
+                .collect())
+        })
+    }
+
+    pub(crate) fn transaction(&self, commands: Vec<Command>, options: CallOptions) -> PendingExec {
+        let patience = self.patience(&commands, options);
+        let (core, lane) = (Arc::clone(&self.core), self.lane.clone());
+        // EXEC ends WATCH and MULTI alike: nothing of the caller's is left by it.
+        Box::pin(async move {
+            let mut unit = Vec::with_capacity(commands.len() + 2);
+            unit.push(Command::new("MULTI"));
+            unit.extend(commands);
+            unit.push(Command::new("EXEC"));
+            let replies = Self::unit(core, lane.clone(), unit.clone(), patience).await?;
+            let queued = unit.iter().zip(&replies).take(unit.len() - 1);
+            let refused = queued.filter_map(|(command, reply)| reply.error().map(|error| (command, error))).next();
+            let exec = replies.last().cloned().ok_or_else(|| Error::closed(Executed::Maybe))?;
+            match (exec.error(), refused) {
+                (None, _) => Ok(exec),
+                (Some(_), Some((command, error))) => Err(Error::server(error, command, Some(lane.endpoint()))),
+                (Some(error), None) => Err(Error::server(error, &Command::new("EXEC"), Some(lane.endpoint()))),
+            }
+        })
+    }
+}

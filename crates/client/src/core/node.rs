@@ -1,0 +1,93 @@
+//! `Node`: the lanes and leases of one place; the place may change beneath it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use evenkeel_pool::{Lane, LaneConfig, LaneId, LaneObserver, LeaseConfig, LeasePool};
+use evenkeel_protocol::{Endpoint, Slot};
+
+/// What every node of a client is made with.
+pub(crate) struct Setup {
+    pub(crate) lane: LaneConfig,
+    pub(crate) lease: LeaseConfig,
+    pub(crate) lanes: usize,
+    pub(crate) observer: Arc<dyn LaneObserver>,
+    next_lane: AtomicU64,
+}
+
+impl Setup {
+    pub(crate) fn new(
+        lane: LaneConfig,
+        lease: LeaseConfig,
+        lanes: usize,
+        observer: Arc<dyn LaneObserver>,
+    ) -> Self {
+        Self { lane, lease, lanes, observer, next_lane: AtomicU64::new(1) }
+    }
+
+    fn next_id(&self) -> LaneId {
+        LaneId(self.next_lane.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// The connections to one place.
+#[derive(Debug)]
+pub(crate) struct Node {
+    home: Endpoint,
+    lanes: Vec<Lane>,
+    leases: LeasePool,
+}
+
+impl Node {
+    /// Starts the lanes; they dial at once.
+    pub(crate) fn start(setup: &Setup, endpoint: &Endpoint) -> Self {
+        let lanes = (0..setup.lanes.max(1))
+            .map(|_| {
+                Lane::start(setup.next_id(), endpoint.clone(), setup.lane.clone(), Arc::clone(&setup.observer))
+            })
+            .collect();
+        let leases = LeasePool::new(
+            endpoint.clone(),
+            setup.lane.clone(),
+            setup.lease.clone(),
+            Arc::clone(&setup.observer),
+        );
+        Self { home: endpoint.clone(), lanes, leases }
+    }
+
+    /// The endpoint that it was started for.
+    pub(crate) fn home(&self) -> &Endpoint {
+        &self.home
+    }
+
+    /// The lane for a slot: the same one each time, so that commands of a slot keep their order.
+    pub(crate) fn lane(&self, slot: Option<Slot>) -> Option<&Lane> {
+        match self.lanes.as_slice() {
+            [only] => Some(only),
+            lanes => {
+                let index = slot.map_or(0, |slot| usize::from(slot.number())) % lanes.len().max(1);
+                lanes.get(index)
+            }
+        }
+    }
+
+    /// Whether choosing a lane needs the slot.
+    pub(crate) fn has_one_lane(&self) -> bool {
+        self.lanes.len() == 1
+    }
+
+    pub(crate) fn lanes(&self) -> &[Lane] {
+        &self.lanes
+    }
+
+    pub(crate) fn leases(&self) -> &LeasePool {
+        &self.leases
+    }
+
+    /// Where its first lane leads.
+    pub(crate) fn endpoint(&self) -> Option<Endpoint> {
+        self.lanes.first().map(Lane::endpoint)
+    }
+}

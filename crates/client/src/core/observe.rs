@@ -1,0 +1,148 @@
+//! `Observer`: what happens on connections, passed on to the composing task; what is published goes straight to subscribers.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use evenkeel_pool::{
+    ConnInfo, DialError, LaneId, LaneObserver, LinkId, LinkObserver,
+    machine::{ChannelKind, EndCause, GapInfo, Report},
+};
+use evenkeel_protocol::{Push, Reply, ServerError, SubscriptionKind};
+use tokio::sync::mpsc;
+
+use super::carrier::CarrierId;
+use crate::pubsub::PubSub;
+
+/// Something that happened on a connection.
+#[derive(Clone, Debug)]
+pub(crate) enum Observed {
+    Report(CarrierId, Report),
+    Opened { carrier: CarrierId, info: Arc<ConnInfo>, instead_of: Option<Arc<ConnInfo>> },
+    Closed { info: Arc<ConnInfo> },
+    Push { carrier: CarrierId, info: Arc<ConnInfo>, push: Push, during_handshake: bool },
+    DialFailed { carrier: CarrierId },
+    /// The server ended a shard channel: its slot has moved.
+    ShardEnded { link: LinkId, channel: Bytes },
+    /// The server refused channels on this link.
+    Refused { link: LinkId, kind: ChannelKind, channels: Vec<Bytes>, error: ServerError },
+    /// A link took over without an exact cut.
+    Gap { link: LinkId, gap: GapInfo },
+}
+
+/// Passes on; when the composing task is far behind, what does not fit is counted and let go.
+pub(crate) struct Observer {
+    tx: mpsc::Sender<Observed>,
+    pubsub: Arc<PubSub>,
+    lost: AtomicU64,
+}
+
+impl fmt::Debug for Observer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Observer").field("lost", &self.lost).finish_non_exhaustive()
+    }
+}
+
+impl Observer {
+    pub(crate) fn new(tx: mpsc::Sender<Observed>, pubsub: Arc<PubSub>) -> Self {
+        Self { tx, pubsub, lost: AtomicU64::new(0) }
+    }
+
+    fn tell(&self, observed: Observed) {
+        if self.tx.try_send(observed).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn pushed(&self, carrier: CarrierId, info: &Arc<ConnInfo>, push: &Reply, during_handshake: bool) {
+        let Some(push) = push.frame().ok().as_ref().and_then(Push::read) else { return };
+        if matches!(push, Push::Maintenance(_) | Push::MalformedMaintenance(_)) {
+            self.tell(Observed::Push { carrier, info: Arc::clone(info), push, during_handshake });
+        }
+    }
+}
+
+impl LaneObserver for Observer {
+    fn report(&self, lane: LaneId, report: Report) {
+        self.tell(Observed::Report(CarrierId::Lane(lane), report));
+    }
+
+    fn dial_failed(&self, lane: LaneId, _error: &DialError) {
+        self.tell(Observed::DialFailed { carrier: CarrierId::Lane(lane) });
+    }
+
+    fn push(&self, lane: LaneId, info: &Arc<ConnInfo>, push: Reply, during_handshake: bool) {
+        self.pushed(CarrierId::Lane(lane), info, &push, during_handshake);
+    }
+
+    fn opened(&self, lane: LaneId, info: &Arc<ConnInfo>, instead_of: Option<&Arc<ConnInfo>>) {
+        let carrier = CarrierId::Lane(lane);
+        self.tell(Observed::Opened { carrier, info: Arc::clone(info), instead_of: instead_of.cloned() });
+    }
+
+    fn closed(&self, _lane: LaneId, info: &Arc<ConnInfo>, _by_peer: bool) {
+        self.tell(Observed::Closed { info: Arc::clone(info) });
+    }
+}
+
+impl LinkObserver for Observer {
+    fn message(&self, _link: LinkId, message: Push) {
+        self.pubsub.push(&message);
+    }
+
+    fn confirmed(&self, _link: LinkId, kind: ChannelKind, channel: Bytes) {
+        let kind = match kind {
+            ChannelKind::Pattern => SubscriptionKind::PatternSubscribed,
+            ChannelKind::Shard => SubscriptionKind::ShardSubscribed,
+            _ => SubscriptionKind::Subscribed,
+        };
+        self.pubsub.push(&Push::Subscription { kind, channel: Some(channel), count: 0 });
+    }
+
+    fn ended(&self, link: LinkId, kind: ChannelKind, channel: Bytes, cause: EndCause) {
+        if cause == EndCause::ByServer {
+            self.tell(Observed::ShardEnded { link, channel });
+            return;
+        }
+        let kind = match kind {
+            ChannelKind::Pattern => SubscriptionKind::PatternUnsubscribed,
+            ChannelKind::Shard => SubscriptionKind::ShardUnsubscribed,
+            _ => SubscriptionKind::Unsubscribed,
+        };
+        self.pubsub.push(&Push::Subscription { kind, channel: Some(channel), count: 0 });
+    }
+
+    fn refused(&self, link: LinkId, kind: ChannelKind, channels: Vec<Bytes>, error: ServerError) {
+        self.tell(Observed::Refused { link, kind, channels, error });
+    }
+
+    fn gap(&self, link: LinkId, gap: GapInfo) {
+        self.tell(Observed::Gap { link, gap });
+    }
+
+    fn push(&self, link: LinkId, info: &Arc<ConnInfo>, push: Reply, during_handshake: bool) {
+        self.pushed(CarrierId::Link(link), info, &push, during_handshake);
+    }
+
+    fn report(&self, link: LinkId, report: Report) {
+        self.tell(Observed::Report(CarrierId::Link(link), report));
+    }
+
+    fn dial_failed(&self, link: LinkId, _error: &DialError) {
+        self.tell(Observed::DialFailed { carrier: CarrierId::Link(link) });
+    }
+
+    fn opened(&self, link: LinkId, info: &Arc<ConnInfo>, instead_of: Option<&Arc<ConnInfo>>) {
+        let carrier = CarrierId::Link(link);
+        self.tell(Observed::Opened { carrier, info: Arc::clone(info), instead_of: instead_of.cloned() });
+    }
+
+    fn closed(&self, _link: LinkId, info: &Arc<ConnInfo>, _by_peer: bool) {
+        self.tell(Observed::Closed { info: Arc::clone(info) });
+    }
+}

@@ -1,0 +1,195 @@
+//! `Pending`: one command on its way; the short path without a detour, the long one for refusals and leases.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use evenkeel_pool::{LaneCall, Outcome};
+use evenkeel_protocol::{Command, Reply, command::LaneRefusal};
+use tokio::time::Sleep;
+
+use super::{CallOptions, Core, failure, node::Node, retry};
+use crate::error::{Error, Executed, Phase};
+
+type Slow = Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send>>;
+
+enum State {
+    Start,
+    Lane { call: LaneCall, node: Arc<Node> },
+    Slow(Slow),
+    Done,
+}
+
+/// One command on its way. Nothing is sent before the first poll.
+pub(crate) struct Pending {
+    core: Arc<Core>,
+    command: Option<Command>,
+    timeout: Duration,
+    /// The caller set the time: it is kept to the millisecond, not to the lane's tick.
+    exact: bool,
+    state: State,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl fmt::Debug for Pending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pending").field("command", &self.command).finish_non_exhaustive()
+    }
+}
+
+impl Pending {
+    pub(crate) fn new(core: Arc<Core>, command: Command, options: CallOptions) -> Self {
+        let timeout = options.timeout.unwrap_or_else(|| core.config().command_timeout());
+        Self {
+            core,
+            command: Some(command),
+            timeout,
+            exact: options.timeout.is_some(),
+            state: State::Start,
+            timer: None,
+        }
+    }
+
+    /// Chooses the way; `Err` ends the command before a byte is written.
+    fn start(&mut self) -> Result<State, Error> {
+        let Some(command) = &self.command else { return Ok(State::Done) };
+        if let Some(refusal) = LaneRefusal::of(command) {
+            return Err(Error::misused(refusal));
+        }
+        if command.is_blocking() {
+            return Ok(self.slow(retry::blocking));
+        }
+        let routes = self.core.routes();
+        let Some(node) = routes.node(command) else {
+            drop(routes);
+            return Ok(self.slow(retry::unrouted));
+        };
+        let slot = if node.has_one_lane() { None } else { command.slot() };
+        let Some(lane) = node.lane(slot) else { return Err(Error::closed(Executed::No)) };
+        let call = lane.call(self.timeout);
+        let node = Arc::clone(node);
+        Ok(State::Lane { call, node })
+    }
+
+    fn slow<F>(&mut self, way: impl FnOnce(Arc<Core>, Command, Duration) -> F) -> State
+    where
+        F: Future<Output = Result<Reply, Error>> + Send + 'static,
+    {
+        match self.command.take() {
+            Some(command) => State::Slow(Box::pin(way(Arc::clone(&self.core), command, self.timeout))),
+            None => State::Done,
+        }
+    }
+
+    fn settle(&mut self, node: &Arc<Node>, outcome: Outcome) -> Option<Result<Reply, Error>> {
+        let Some(command) = &self.command else { return Some(Err(Error::closed(Executed::No))) };
+        match outcome {
+            Outcome::Reply(reply) => {
+                if !matches!(reply.as_bytes().first(), Some(b'-' | b'!' | b'|')) {
+                    return Some(Ok(reply));
+                }
+                let Some(error) = reply.error() else { return Some(Ok(reply)) };
+                let at = node.endpoint();
+                if !retry::is_worth_it(&self.core, command, &error) {
+                    return Some(Err(Error::server(error, command, at)));
+                }
+                let node = Arc::clone(node);
+                self.state = self.slow(move |core, command, timeout| {
+                    retry::refused(core, command, timeout, node, error)
+                });
+                None
+            }
+            Outcome::Failed(failure) => {
+                let slot = if node.has_one_lane() { None } else { command.slot() };
+                let Some(lane) = node.lane(slot) else { return Some(Err(Error::closed(Executed::No))) };
+                if retry::is_rerouted(&self.core, node, failure) {
+                    self.state = self.slow(retry::unrouted);
+                    return None;
+                }
+                Some(Err(failure::command(failure, lane, self.timeout, self.core.config())))
+            }
+            _ => Some(Err(Error::closed(Executed::Maybe))),
+        }
+    }
+
+    /// Keeps the caller's time, and the time in the line for room, which no lane keeps.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Option<Error> {
+        let State::Lane { call, node } = &self.state else { return None };
+        if !self.exact && !call.waits_for_room() {
+            return None;
+        }
+        let timeout = self.timeout;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+        if timer.as_mut().poll(cx).is_pending() {
+            return None;
+        }
+        let at = node.endpoint();
+        if call.waits_for_room() {
+            return Some(Error::overloaded("the queue of the connection", None));
+        }
+        // Inside a window of announced maintenance a timeout has a floor.
+        let floor = node.lanes().iter().filter_map(evenkeel_pool::Lane::floor).max();
+        if let Some(floor) = floor.filter(|floor| *floor > self.timeout) {
+            let longer = floor.saturating_sub(self.timeout);
+            self.timeout = floor;
+            let mut timer = Box::pin(tokio::time::sleep(longer));
+            let pending = timer.as_mut().poll(cx).is_pending();
+            self.timer = Some(timer);
+            if pending {
+                return None;
+            }
+        }
+        Some(Error::timeout(Phase::Reply, self.timeout, at, Executed::Maybe))
+    }
+}
+
+impl Future for Pending {
+    type Output = Result<Reply, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        loop {
+            match &mut this.state {
+                State::Start => match this.start() {
+                    Ok(state) => this.state = state,
+                    Err(error) => {
+                        this.state = State::Done;
+                        return Poll::Ready(Err(error));
+                    }
+                },
+                State::Lane { call, node } => {
+                    let Some(command) = &this.command else { return Poll::Ready(Err(Error::closed(Executed::No))) };
+                    match call.poll(command, cx) {
+                        Poll::Pending => {
+                            if let Some(error) = this.poll_timer(cx) {
+                                this.state = State::Done;
+                                return Poll::Ready(Err(error));
+                            }
+                            return Poll::Pending;
+                        }
+                        // It goes again at its old place: the next poll does that.
+                        Poll::Ready(Outcome::MayResend) => {}
+                        Poll::Ready(outcome) => {
+                            let node = Arc::clone(node);
+                            if let Some(result) = this.settle(&node, outcome) {
+                                this.state = State::Done;
+                                return Poll::Ready(result);
+                            }
+                        }
+                    }
+                }
+                State::Slow(slow) => {
+                    let result = std::task::ready!(slow.as_mut().poll(cx));
+                    this.state = State::Done;
+                    return Poll::Ready(result);
+                }
+                State::Done => return Poll::Ready(Err(Error::closed(Executed::No))),
+            }
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! The long way of a command: refusals that prove that it did not run, places that have no owner yet, leases.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use evenkeel_pool::{Failure, LaneCall, Outcome};
+use evenkeel_protocol::{Command, Endpoint, Refusal, Reply, ServerError};
+
+use super::{Complaint, Core, clock, failure, node::Node};
+use crate::error::{Error, Executed, Phase};
+
+/// Redirections that one command follows, at most: a cluster that sends in circles is not followed for ever.
+const MAX_REDIRECTS: u32 = 16;
+
+/// Between tries of a command that must wait: 10 ms, 20 ms ... 100 ms.
+const WAIT_STEP: Duration = Duration::from_millis(10);
+const WAIT_MAX: Duration = Duration::from_millis(100);
+
+/// A command that blocks for ever is given this long, which is as good.
+const FOR_EVER: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Whether an error is a refusal that this deployment can do something about.
+pub(super) fn is_worth_it(core: &Core, command: &Command, error: &ServerError) -> bool {
+    let Some(refusal) = Refusal::parse(error) else { return false };
+    let cluster = core.routes().is_cluster();
+    match refusal {
+        // A node that does not own the slot cannot have run the script on its keys.
+        Refusal::Moved { .. } | Refusal::Ask { .. } => cluster,
+        // Such a code proves nothing when a script returns it: it may have written first.
+        _ if command.is_script() => false,
+        Refusal::TryAgain | Refusal::ClusterDown => cluster,
+        Refusal::Loading | Refusal::NoReplicas => true,
+        Refusal::MasterDown | Refusal::ReadOnly => cluster || core.follows_primary(),
+        Refusal::Redirect { .. } => true,
+        _ => false,
+    }
+}
+
+/// Whether a command that a closed lane gave back belongs somewhere else by now.
+pub(super) fn is_rerouted(core: &Core, node: &Arc<Node>, failure: Failure) -> bool {
+    failure == Failure::Closed && !core.is_closed() && !core.is_current(node)
+}
+
+struct Trip {
+    core: Arc<Core>,
+    command: Command,
+    timeout: Duration,
+    deadline: Instant,
+    redirects: u32,
+    waits: u32,
+}
+
+enum Next {
+    Done(Result<Reply, Error>),
+    /// Send it to this node, behind ASKING if so.
+    Send { node: Arc<Node>, asking: bool },
+    /// Find out where it belongs.
+    Route,
+}
+
+impl Trip {
+    fn new(core: Arc<Core>, command: Command, timeout: Duration) -> Self {
+        let deadline = clock::now() + timeout;
+        Self { core, command, timeout, deadline, redirects: 0, waits: 0 }
+    }
+
+    fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(clock::now())
+    }
+
+    /// Waits a little longer each time, or until the topology changes.
+    async fn wait(&mut self) -> bool {
+        self.waits += 1;
+        let pause = WAIT_STEP.saturating_mul(self.waits).min(WAIT_MAX).min(self.left());
+        let changed = self.core.changed();
+        let _either = tokio::time::timeout(pause, changed).await;
+        !self.left().is_zero()
+    }
+
+    async fn refused(&mut self, at: Option<Endpoint>, error: ServerError) -> Next {
+        let command = self.command.clone();
+        let give_up = |error: ServerError| Next::Done(Err(Error::server(error, &command, at.clone())));
+        if !is_worth_it(&self.core, &self.command, &error) {
+            return give_up(error);
+        }
+        let Some(refusal) = Refusal::parse(&error) else { return give_up(error) };
+        let Some(here) = at.clone() else { return give_up(error) };
+        match refusal {
+            Refusal::Moved { slot, target } => {
+                self.redirects += 1;
+                let owner = target.resolve(&here);
+                if self.redirects > MAX_REDIRECTS {
+                    return Next::Done(Err(Error::redirect(error, owner, self.redirects)));
+                }
+                if !self.core.allows(&owner) {
+                    return Next::Done(Err(Error::redirect(error, owner, self.redirects)));
+                }
+                // A replica whose primary has died sends there until it is promoted: the second time round, wait.
+                if self.redirects > 2 && !self.wait().await {
+                    return Next::Done(Err(Error::redirect(error, owner, self.redirects)));
+                }
+                self.core.moved(slot, &owner);
+                Next::Route
+            }
+            Refusal::Ask { target, .. } => {
+                self.redirects += 1;
+                let there = target.resolve(&here);
+                if self.redirects > MAX_REDIRECTS || !self.core.allows(&there) {
+                    return Next::Done(Err(Error::redirect(error, there, self.redirects)));
+                }
+                match self.core.node_at(&there) {
+                    Some(node) => Next::Send { node, asking: true },
+                    None => give_up(error),
+                }
+            }
+            other => {
+                self.core.complain(&here, match other {
+                    Refusal::ClusterDown => Complaint::ClusterDown,
+                    Refusal::Loading => Complaint::Loading,
+                    Refusal::MasterDown => Complaint::MasterDown,
+                    Refusal::ReadOnly => Complaint::ReadOnly,
+                    Refusal::Redirect { target } => Complaint::Redirect(target.resolve(&here)),
+                    // The slot is on its way: nobody needs to look anything up.
+                    _ => Complaint::Busy,
+                });
+                if self.wait().await { Next::Route } else { give_up(error) }
+            }
+        }
+    }
+
+    async fn send(&mut self, node: &Arc<Node>, asking: bool) -> Next {
+        let left = self.left();
+        let slot = if node.has_one_lane() { None } else { self.command.slot() };
+        let Some(lane) = node.lane(slot).cloned() else { return Next::Done(Err(Error::closed(Executed::No))) };
+        let at = Some(lane.endpoint());
+        let mut unit = Vec::with_capacity(2);
+        if asking {
+            unit.push(Command::new("ASKING"));
+        }
+        unit.push(self.command.clone());
+        let mut call = lane.call(left);
+        loop {
+            match self.outcome(&mut call, &unit, &lane).await {
+                Some(Outcome::MayResend) => {}
+                Some(Outcome::Reply(reply)) => return self.answered(at, reply).await,
+                Some(Outcome::Replies(mut replies)) => match replies.pop() {
+                    Some(reply) => return self.answered(at, reply).await,
+                    None => return Next::Done(Err(Error::closed(Executed::Maybe))),
+                },
+                Some(Outcome::Failed(failure)) => {
+                    if is_rerouted(&self.core, node, failure) && !self.left().is_zero() {
+                        return Next::Route;
+                    }
+                    return Next::Done(Err(failure::command(failure, &lane, self.timeout, self.core.config())));
+                }
+                // The map changed while the command was not written: it belongs somewhere else.
+                _ => return Next::Route,
+            }
+        }
+    }
+
+    /// Waits for the outcome; `None` when the command was taken back because the topology changed.
+    async fn outcome(
+        &self,
+        call: &mut LaneCall,
+        unit: &[Command],
+        lane: &evenkeel_pool::Lane,
+    ) -> Option<Outcome> {
+        loop {
+            let changed = self.core.changed();
+            tokio::select! {
+                biased;
+                outcome = std::future::poll_fn(|cx| call.poll_unit(unit, cx)) => return Some(outcome),
+                () = changed => {
+                    if lane.readiness() != evenkeel_pool::Readiness::Ready && call.withdraw() {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn answered(&mut self, at: Option<Endpoint>, reply: Reply) -> Next {
+        match reply.error() {
+            None => Next::Done(Ok(reply)),
+            Some(error) => self.refused(at, error).await,
+        }
+    }
+
+    async fn run(mut self, mut next: Next) -> Result<Reply, Error> {
+        loop {
+            next = match next {
+                Next::Done(result) => return result,
+                Next::Send { node, asking } => self.send(&node, asking).await,
+                Next::Route => {
+                    let node = self.core.routes().node(&self.command).cloned();
+                    match node {
+                        Some(node) => Next::Send { node, asking: false },
+                        None => {
+                            self.core.complain_unowned();
+                            if self.wait().await {
+                                Next::Route
+                            } else {
+                                let error = Error::timeout(Phase::Topology, self.timeout, None, Executed::No);
+                                Next::Done(Err(error))
+                            }
+                        }
+                    }
+                }
+            };
+        }
+    }
+}
+
+/// Goes on behind a refusal.
+pub(super) async fn refused(
+    core: Arc<Core>,
+    command: Command,
+    timeout: Duration,
+    node: Arc<Node>,
+    error: ServerError,
+) -> Result<Reply, Error> {
+    let mut trip = Trip::new(core, command, timeout);
+    let next = trip.refused(node.endpoint(), error).await;
+    trip.run(next).await
+}
+
+/// Finds an owner first.
+pub(super) async fn unrouted(core: Arc<Core>, command: Command, timeout: Duration) -> Result<Reply, Error> {
+    Trip::new(core, command, timeout).run(Next::Route).await
+}
+
+/// Runs a command that blocks, on a connection of its own.
+pub(super) async fn blocking(core: Arc<Core>, command: Command, timeout: Duration) -> Result<Reply, Error> {
+    let waits = command.blocks_for().flatten();
+    // What the server is allowed to wait, and the usual time on top for the way there and back.
+    let patience = command.blocks_for().map_or(timeout, |_| waits.map_or(FOR_EVER, |waits| waits + timeout));
+    let mut trip = Trip::new(core, command, patience);
+    loop {
+        let node = trip.core.routes().node(&trip.command).cloned();
+        let Some(node) = node else {
+            trip.core.complain_unowned();
+            if trip.wait().await {
+                continue;
+            }
+            return Err(Error::timeout(Phase::Topology, patience, None, Executed::No));
+        };
+        let lease = node.leases().acquire().await.map_err(|error| failure::lease(error, trip.core.config()))?;
+        let at = Some(lease.lane().endpoint());
+        match lease.request(&trip.command, patience).await {
+            Outcome::Reply(reply) => match reply.error() {
+                None => return Ok(reply),
+                // The role changed while the command waited: no element was taken.
+                Some(error) if error.code() == "UNBLOCKED" && trip.core.follows_primary() => {
+                    if let Some(at) = &at {
+                        trip.core.complain(at, Complaint::Unblocked);
+                    }
+                    if !trip.wait().await {
+                        return Err(Error::server(error, &trip.command, None));
+                    }
+                }
+                Some(error) => match trip.refused(at, error).await {
+                    Next::Done(result) => return result,
+                    Next::Send { .. } | Next::Route => {}
+                },
+            },
+            Outcome::Failed(failure) => {
+                return Err(failure::command(failure, lease.lane(), patience, trip.core.config()));
+            }
+            _ => return Err(Error::closed(Executed::Maybe)),
+        }
+    }
+}

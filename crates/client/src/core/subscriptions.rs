@@ -1,0 +1,180 @@
+//! Which link carries which subscription: one link per node, made when somebody first wants it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use evenkeel_pool::{Link, LinkConfig, LinkId, LinkObserver, machine::ChannelKind};
+use evenkeel_protocol::{Endpoint, Slot};
+use parking_lot::Mutex;
+
+use super::{Core, observe::Observer, route::Routes};
+use crate::pubsub::{Changes, Family};
+
+/// A subscription by its kind and name.
+type Wanted = (ChannelKind, Bytes);
+
+#[derive(Debug)]
+struct Carried {
+    link: Link,
+    names: BTreeSet<Wanted>,
+}
+
+/// The links of a client.
+#[derive(Debug)]
+pub(crate) struct Links {
+    config: LinkConfig,
+    observer: Arc<Observer>,
+    next: AtomicU64,
+    /// By the endpoint that each was started for.
+    carried: Mutex<BTreeMap<Endpoint, Carried>>,
+}
+
+impl Links {
+    pub(crate) fn new(config: LinkConfig, observer: Arc<Observer>) -> Self {
+        Self { config, observer, next: AtomicU64::new(1), carried: Mutex::default() }
+    }
+
+    pub(crate) fn all(&self) -> Vec<Link> {
+        self.carried.lock().values().map(|carried| carried.link.clone()).collect()
+    }
+
+    pub(crate) fn find(&self, id: LinkId) -> Option<Link> {
+        self.carried.lock().values().find(|carried| carried.link.id() == id).map(|carried| carried.link.clone())
+    }
+
+    fn start(&self, home: &Endpoint, at: &Endpoint) -> Carried {
+        let id = LinkId(self.next.fetch_add(1, Ordering::Relaxed));
+        let observer: Arc<dyn LinkObserver> = Arc::<Observer>::clone(&self.observer);
+        let _: &Endpoint = home;
+        Carried { link: Link::start(id, at.clone(), self.config.clone(), observer), names: BTreeSet::new() }
+    }
+
+    /// Wants a name on the link of `home`, which leads to `at` when it is made now.
+    fn want(&self, home: &Endpoint, at: &Endpoint, name: Wanted) {
+        let mut carried = self.carried.lock();
+        let entry = carried.entry(home.clone()).or_insert_with(|| self.start(home, at));
+        entry.link.subscribe(name.0, [name.1.clone()]);
+        entry.names.insert(name);
+    }
+
+    /// Wants a name nowhere any more.
+    fn leave(&self, name: &Wanted) {
+        for carried in self.carried.lock().values_mut() {
+            if carried.names.remove(name) {
+                carried.link.unsubscribe(name.0, [name.1.clone()]);
+            }
+        }
+    }
+
+    /// Where a name is carried.
+    fn place_of(&self, name: &Wanted) -> Option<Endpoint> {
+        let carried = self.carried.lock();
+        carried.iter().find(|(_, carried)| carried.names.contains(name)).map(|(home, _)| home.clone())
+    }
+
+    /// The names that a link carries.
+    pub(crate) fn names_of(&self, id: LinkId) -> BTreeSet<Wanted> {
+        let carried = self.carried.lock();
+        carried.values().find(|carried| carried.link.id() == id).map(|carried| carried.names.clone()).unwrap_or_default()
+    }
+
+    fn forget(&self, id: LinkId, name: &Wanted) {
+        for carried in self.carried.lock().values_mut().filter(|carried| carried.link.id() == id) {
+            carried.names.remove(name);
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        let gone = std::mem::take(&mut *self.carried.lock());
+        drop(gone);
+    }
+}
+
+pub(crate) fn kind_of(family: Family) -> ChannelKind {
+    match family {
+        Family::Channel => ChannelKind::Channel,
+        Family::Pattern => ChannelKind::Pattern,
+        Family::Shard => ChannelKind::Shard,
+    }
+}
+
+pub(crate) fn family_of(kind: ChannelKind) -> Family {
+    match kind {
+        ChannelKind::Pattern => Family::Pattern,
+        ChannelKind::Shard => Family::Shard,
+        _ => Family::Channel,
+    }
+}
+
+impl Core {
+    /// Where a subscription belongs: the key of its link, and where that link leads now.
+    fn place_for(&self, name: &Wanted) -> Option<(Endpoint, Endpoint)> {
+        match &**self.routes() {
+            Routes::One(node) => Some((node.home().clone(), node.endpoint()?)),
+            Routes::Cluster(cluster) => {
+                let slot = (name.0 == ChannelKind::Shard).then(|| Slot::of(&name.1));
+                let owner = match slot {
+                    Some(slot) => cluster.owner_endpoint(slot)?.clone(),
+                    // Every node of a cluster hears every channel: a link that stands is kept.
+                    None => match self.links().place_of(name).filter(|place| cluster.nodes().contains_key(place)) {
+                        Some(place) => place,
+                        None => cluster.nodes().keys().next()?.clone(),
+                    },
+                };
+                Some((owner.clone(), owner))
+            }
+        }
+    }
+
+    /// Says to the links what subscribers want and do not want any more.
+    pub(crate) fn change_subscriptions(&self, changes: Changes) {
+        for (family, name) in changes.unsubscribe {
+            self.links().leave(&(kind_of(family), name));
+        }
+        for (family, name) in changes.subscribe {
+            self.place(&(kind_of(family), name));
+        }
+    }
+
+    fn place(&self, name: &Wanted) {
+        if let Some((home, at)) = self.place_for(name) {
+            self.links().want(&home, &at, name.clone());
+        }
+    }
+
+    /// Puts subscriptions where they belong by the routes in force; those that stand right are not touched.
+    pub(crate) fn replace_subscriptions(&self) {
+        for (family, name) in self.pubsub().wanted() {
+            let wanted = (kind_of(family), name);
+            let Some((home, at)) = self.place_for(&wanted) else { continue };
+            match self.links().place_of(&wanted) {
+                Some(place) if place == home => {}
+                Some(_) => {
+                    self.links().leave(&wanted);
+                    self.links().want(&home, &at, wanted.clone());
+                    self.pubsub().gap(true, |family, name| (kind_of(family), name.clone()) == wanted);
+                }
+                None => self.links().want(&home, &at, wanted),
+            }
+        }
+    }
+
+    /// A link lost a shard channel to a slot move: it is wanted at the new owner.
+    pub(crate) fn shard_ended(&self, link: LinkId, channel: &Bytes) {
+        let name = (ChannelKind::Shard, channel.clone());
+        self.links().forget(link, &name);
+        let still_wanted = self.pubsub().wanted().iter().any(|(family, name)| {
+            *family == Family::Shard && name == channel
+        });
+        if still_wanted {
+            self.place(&name);
+            self.pubsub().gap(true, |family, name| family == Family::Shard && name == channel);
+        }
+    }
+}
