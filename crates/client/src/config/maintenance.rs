@@ -61,7 +61,6 @@ impl Config {
         config.build(protocol).map_err(wrong)
     }
 
-    #[allow(dead_code, reason = "called by the machinery behind the surface")]
     pub(crate) fn hooks(&self) -> &HookList {
         &self.hooks
     }

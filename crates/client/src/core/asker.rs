@@ -164,6 +164,10 @@ impl LinkObserver for Watcher {
     }
 
     fn dial_failed(&self, _link: LinkId, error: &DialError) {
-        self.tell(Heard::Ended(if error.is_refused() { AskFailure::Refused } else { AskFailure::Unreachable }));
+        self.tell(Heard::Ended(if error.is_refused() {
+            AskFailure::Refused
+        } else {
+            AskFailure::Unreachable
+        }));
     }
 }

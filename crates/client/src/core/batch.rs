@@ -27,7 +27,8 @@ pub(super) async fn send_all(
     let groups = group(core, &commands);
     let sending = groups.into_iter().map(|group| {
         let core = Arc::clone(core);
-        let unit: Vec<Command> = group.places.iter().filter_map(|place| commands.get(*place).cloned()).collect();
+        let unit: Vec<Command> =
+            group.places.iter().filter_map(|place| commands.get(*place).cloned()).collect();
         async move {
             let replies = send_group(&core, group.node, unit, timeout).await;
             (group.places, replies)
@@ -40,7 +41,10 @@ pub(super) async fn send_all(
             }
         }
     }
-    Ok(results.into_iter().map(|result| result.unwrap_or_else(|| Err(Error::closed(Executed::Maybe)))).collect())
+    Ok(results
+        .into_iter()
+        .map(|result| result.unwrap_or_else(|| Err(Error::closed(Executed::Maybe))))
+        .collect())
 }
 
 /// Commands of one node, by their places.
@@ -165,7 +169,9 @@ async fn on_lease(
     match lease.lane().request_unit(commands, timeout + waits).await {
         Outcome::Reply(reply) => Ok(split(commands, vec![reply], &node)),
         Outcome::Replies(replies) => Ok(split(commands, replies, &node)),
-        Outcome::Failed(failure) => Err(failure::command(failure, lease.lane(), timeout + waits, core.config())),
+        Outcome::Failed(failure) => {
+            Err(failure::command(failure, lease.lane(), timeout + waits, core.config()))
+        }
         _ => Err(Error::closed(Executed::Maybe)),
     }
 }
@@ -231,9 +237,11 @@ enum Verdict {
 
 /// EXECABORT proves that nothing ran; the refusal that caused it says whether another try is worth it.
 fn judge(core: &Core, unit: &[Command], replies: Vec<Reply>, node: &Node) -> Verdict {
-    let refused = unit.iter().zip(&replies).take(unit.len() - 1).find_map(|(command, reply)| {
-        reply.error().map(|error| (command, error))
-    });
+    let refused = unit
+        .iter()
+        .zip(&replies)
+        .take(unit.len() - 1)
+        .find_map(|(command, reply)| reply.error().map(|error| (command, error)));
     let Some(exec) = replies.into_iter().next_back() else {
         return Verdict::Done(Err(Error::closed(Executed::Maybe)));
     };

@@ -2,17 +2,12 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{
-        Arc,
-        atomic::AtomicBool,
-    },
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use evenkeel_hitless::{
-    Config as HitlessConfig, Hooks, Maintenance, Mode, Protocol as HitlessProtocol, Settings, Sizes,
-};
+use evenkeel_hitless::{Hooks, Maintenance, Settings, Sizes};
 use evenkeel_pool::{
     DialConfig, LaneConfig, LeaseConfig, LinkConfig, Readiness,
     machine::{Backoff as PoolBackoff, Growth},
@@ -43,7 +38,7 @@ use super::{
     subscriptions::Links,
 };
 use crate::{
-    config::{Backoff, Config, ConfigError, Credentials, Deployment, Problem, ProtocolVersion, RedirectPolicy},
+    config::{Backoff, Config, Credentials, Deployment, ProtocolVersion, RedirectPolicy},
     error::{Error, Executed},
     events::Events,
     pubsub::PubSub,
@@ -84,6 +79,9 @@ impl Core {
         let mut resolving = resolve(&config, &parts);
         let routes = first_routes(&config, &setup, resolving.as_mut()).await?;
         let hooks = Hooks::default();
+        for hook in config.hooks().iter() {
+            hooks.add(Arc::clone(hook));
+        }
         let apply_tx = order_tx.clone();
         let maintenance =
             Maintenance::start(parts.settings, parts.sizes, fastrand::u64(..), hooks, move |action| {
@@ -154,14 +152,15 @@ impl Core {
 fn resolve(config: &Config, parts: &Parts) -> Option<Resolving> {
     let policy = match config.redirect_policy() {
         RedirectPolicy::Any => evenkeel_topology::RedirectPolicy::default(),
-        RedirectPolicy::Hosts(hosts) => evenkeel_topology::RedirectPolicy::hosts(hosts.iter().cloned()),
+        RedirectPolicy::Hosts(hosts) => evenkeel_topology::RedirectPolicy::only(hosts.iter().cloned()),
     };
     let sentinel_login = match config.deployment() {
         Deployment::Sentinel { credentials, .. } => login(credentials),
         _ => None,
     };
     let plain = |login: Option<Login>| {
-        let handshake = HandshakeConfig::default().credentials(login).library("evenkeel", env!("CARGO_PKG_VERSION"));
+        let handshake =
+            HandshakeConfig::default().credentials(login).library("evenkeel", env!("CARGO_PKG_VERSION"));
         dial(config, handshake)
     };
     let data = LaneConfig::default().dial(plain(login(config.credentials()))).limits(config.limits());
@@ -209,7 +208,8 @@ async fn first_routes(
             topology = reader.newer_than(generation) => topology,
             event = resolving.events.recv() => {
                 if let Some(TopologyEvent::Unresolved(error)) = event {
-                    let hopeless = error.is_final();
+                    // What answered was the wrong thing, or nothing could: waiting does not make it another.
+                    let hopeless = !matches!(error, ResolveError::PrimaryUnproven { .. });
                     last = Some(error);
                     if hopeless {
                         break;
@@ -241,7 +241,7 @@ async fn first_routes(
 }
 
 fn parts(config: &Config) -> Result<Parts, Error> {
-    let settings = hitless_settings(config)?;
+    let settings = config.handoff_settings()?;
     let handshake = HandshakeConfig::default()
         .protocol(match config.protocol() {
             ProtocolVersion::Resp2 => ProtocolChoice::Resp2,
@@ -278,27 +278,6 @@ fn dial(config: &Config, handshake: HandshakeConfig) -> DialConfig {
         .connect_timeout(config.connect_timeout())
         .handshake_timeout(config.handshake_timeout())
         .limits(config.limits())
-}
-
-/// The handoff engine's settings, from the configuration's keys.
-fn hitless_settings(config: &Config) -> Result<Settings, Error> {
-    let protocol = match config.protocol() {
-        ProtocolVersion::Resp2 => HitlessProtocol::Resp2,
-        _ => HitlessProtocol::Resp3,
-    };
-    let mut hitless = HitlessConfig::new();
-    if protocol == HitlessProtocol::Resp2 {
-        hitless = hitless.mode(Mode::Disabled);
-    }
-    for (key, value) in config.maintenance() {
-        hitless.set(key, value).map_err(|error| maintenance_error(config, key, &error))?;
-    }
-    hitless.build(protocol).map_err(|error| maintenance_error(config, "maint", &error))
-}
-
-fn maintenance_error(config: &Config, key: &str, error: &evenkeel_hitless::ConfigError) -> Error {
-    let problem = Problem::Expected { expected: error.to_string().into(), found: key.to_owned() };
-    ConfigError::in_part(config.origin(), key.to_owned(), problem).into()
 }
 
 fn login(credentials: &Credentials) -> Option<Login> {

@@ -25,7 +25,6 @@ use tokio::sync::mpsc;
 use super::{
     Core,
     carrier::{Carrier, CarrierId},
-    clock,
     observe::Observed,
     subscriptions::family_of,
 };
@@ -176,7 +175,9 @@ impl Director {
                     None => Self::origin(&core, carrier, &info),
                 };
                 match push {
-                    Push::Maintenance(notice) => self.tell(Input::Notice { origin, during_handshake, notice }),
+                    Push::Maintenance(notice) => {
+                        self.tell(Input::Notice { origin, during_handshake, notice })
+                    }
                     Push::MalformedMaintenance(error) => self.tell(Input::Malformed { origin, error }),
                     _ => {}
                 }
@@ -205,14 +206,14 @@ impl Director {
             Report::Moved(_) => self.arrived(core, carrier),
             Report::Connected { again, endpoint } => {
                 if core.speaks_for(carrier) {
-                    core.events().tell(&Event::Connected { endpoint, again });
+                    core.events().emit(&Event::Connected { endpoint, again });
                 }
                 self.arrived(core, carrier);
             }
             Report::Reconnecting { endpoint, attempt, delay } => {
                 core.connection_lost(&endpoint);
                 if core.speaks_for(carrier) {
-                    core.events().tell(&Event::Reconnecting { endpoint, attempt, wait: delay });
+                    core.events().emit(&Event::Reconnecting { endpoint, attempt, delay });
                 }
             }
             Report::Suspect(endpoint) => core.connection_lost(&endpoint),

@@ -108,12 +108,17 @@ impl Lease {
             unit.push(Command::new("EXEC"));
             let replies = Self::unit(core, lane.clone(), unit.clone(), patience).await?;
             let queued = unit.iter().zip(&replies).take(unit.len() - 1);
-            let refused = queued.filter_map(|(command, reply)| reply.error().map(|error| (command, error))).next();
+            let refused =
+                queued.filter_map(|(command, reply)| reply.error().map(|error| (command, error))).next();
             let exec = replies.last().cloned().ok_or_else(|| Error::closed(Executed::Maybe))?;
             match (exec.error(), refused) {
                 (None, _) => Ok(exec),
-                (Some(_), Some((command, error))) => Err(Error::server(error, command, Some(lane.endpoint()))),
-                (Some(error), None) => Err(Error::server(error, &Command::new("EXEC"), Some(lane.endpoint()))),
+                (Some(_), Some((command, error))) => {
+                    Err(Error::server(error, command, Some(lane.endpoint())))
+                }
+                (Some(error), None) => {
+                    Err(Error::server(error, &Command::new("EXEC"), Some(lane.endpoint())))
+                }
             }
         })
     }

@@ -24,7 +24,6 @@ mod subscriptions;
 use std::{
     collections::BTreeSet,
     fmt,
-    future::Future,
     pin::Pin,
     sync::{
         Arc,
@@ -58,7 +57,11 @@ use crate::{
     pubsub::PubSub,
 };
 
-pub(crate) use self::{complaints::Complaint, lease::Lease, pending::Pending};
+pub(crate) use self::{
+    complaints::Complaint,
+    lease::{Lease, PendingLeased},
+    pending::Pending,
+};
 
 /// What a caller may say about one call.
 #[derive(Clone, Copy, Debug, Default)]

@@ -45,7 +45,12 @@ impl Node {
     pub(crate) fn start(setup: &Setup, endpoint: &Endpoint) -> Self {
         let lanes = (0..setup.lanes.max(1))
             .map(|_| {
-                Lane::start(setup.next_id(), endpoint.clone(), setup.lane.clone(), Arc::clone(&setup.observer))
+                Lane::start(
+                    setup.next_id(),
+                    endpoint.clone(),
+                    setup.lane.clone(),
+                    Arc::clone(&setup.observer),
+                )
             })
             .collect();
         let leases = LeasePool::new(

@@ -23,16 +23,40 @@ use crate::pubsub::PubSub;
 #[derive(Clone, Debug)]
 pub(crate) enum Observed {
     Report(CarrierId, Report),
-    Opened { carrier: CarrierId, info: Arc<ConnInfo>, instead_of: Option<Arc<ConnInfo>> },
-    Closed { info: Arc<ConnInfo> },
-    Push { carrier: CarrierId, info: Arc<ConnInfo>, push: Push, during_handshake: bool },
-    DialFailed { carrier: CarrierId },
+    Opened {
+        carrier: CarrierId,
+        info: Arc<ConnInfo>,
+        instead_of: Option<Arc<ConnInfo>>,
+    },
+    Closed {
+        info: Arc<ConnInfo>,
+    },
+    Push {
+        carrier: CarrierId,
+        info: Arc<ConnInfo>,
+        push: Push,
+        during_handshake: bool,
+    },
+    DialFailed {
+        carrier: CarrierId,
+    },
     /// The server ended a shard channel: its slot has moved.
-    ShardEnded { link: LinkId, channel: Bytes },
+    ShardEnded {
+        link: LinkId,
+        channel: Bytes,
+    },
     /// The server refused channels on this link.
-    Refused { link: LinkId, kind: ChannelKind, channels: Vec<Bytes>, error: ServerError },
+    Refused {
+        link: LinkId,
+        kind: ChannelKind,
+        channels: Vec<Bytes>,
+        error: ServerError,
+    },
     /// A link took over without an exact cut.
-    Gap { link: LinkId, gap: GapInfo },
+    Gap {
+        link: LinkId,
+        gap: GapInfo,
+    },
 }
 
 /// Passes on; when the composing task is far behind, what does not fit is counted and let go.

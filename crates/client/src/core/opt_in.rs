@@ -57,6 +57,7 @@ impl OptInPolicy for Asking {
         };
         let protocol = if resp3 { Protocol::Resp3 } else { Protocol::Resp2 };
         // In the mode that requires it the handshake has failed already.
-        let _verdict = self.refusals.lock().judge(clock::now(), self.settings.mode(), endpoint, protocol, reply);
+        let _verdict =
+            self.refusals.lock().judge(clock::now(), self.settings.mode(), endpoint, protocol, reply);
     }
 }

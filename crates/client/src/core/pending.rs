@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    future::Future,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -99,9 +98,8 @@ impl Pending {
                     return Some(Err(Error::server(error, command, at)));
                 }
                 let node = Arc::clone(node);
-                self.state = self.slow(move |core, command, timeout| {
-                    retry::refused(core, command, timeout, node, error)
-                });
+                self.state = self
+                    .slow(move |core, command, timeout| retry::refused(core, command, timeout, node, error));
                 None
             }
             Outcome::Failed(failure) => {
@@ -163,7 +161,9 @@ impl Future for Pending {
                     }
                 },
                 State::Lane { call, node } => {
-                    let Some(command) = &this.command else { return Poll::Ready(Err(Error::closed(Executed::No))) };
+                    let Some(command) = &this.command else {
+                        return Poll::Ready(Err(Error::closed(Executed::No)));
+                    };
                     match call.poll(command, cx) {
                         Poll::Pending => {
                             if let Some(error) = this.poll_timer(cx) {

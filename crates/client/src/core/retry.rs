@@ -55,7 +55,10 @@ struct Trip {
 enum Next {
     Done(Result<Reply, Error>),
     /// Send it to this node, behind ASKING if so.
-    Send { node: Arc<Node>, asking: bool },
+    Send {
+        node: Arc<Node>,
+        asking: bool,
+    },
     /// Find out where it belongs.
     Route,
 }
@@ -116,15 +119,18 @@ impl Trip {
                 }
             }
             other => {
-                self.core.complain(&here, match other {
-                    Refusal::ClusterDown => Complaint::ClusterDown,
-                    Refusal::Loading => Complaint::Loading,
-                    Refusal::MasterDown => Complaint::MasterDown,
-                    Refusal::ReadOnly => Complaint::ReadOnly,
-                    Refusal::Redirect { target } => Complaint::Redirect(target.resolve(&here)),
-                    // The slot is on its way: nobody needs to look anything up.
-                    _ => Complaint::Busy,
-                });
+                self.core.complain(
+                    &here,
+                    match other {
+                        Refusal::ClusterDown => Complaint::ClusterDown,
+                        Refusal::Loading => Complaint::Loading,
+                        Refusal::MasterDown => Complaint::MasterDown,
+                        Refusal::ReadOnly => Complaint::ReadOnly,
+                        Refusal::Redirect { target } => Complaint::Redirect(target.resolve(&here)),
+                        // The slot is on its way: nobody needs to look anything up.
+                        _ => Complaint::Busy,
+                    },
+                );
                 if self.wait().await { Next::Route } else { give_up(error) }
             }
         }
@@ -133,7 +139,9 @@ impl Trip {
     async fn send(&mut self, node: &Arc<Node>, asking: bool) -> Next {
         let left = self.left();
         let slot = if node.has_one_lane() { None } else { self.command.slot() };
-        let Some(lane) = node.lane(slot).cloned() else { return Next::Done(Err(Error::closed(Executed::No))) };
+        let Some(lane) = node.lane(slot).cloned() else {
+            return Next::Done(Err(Error::closed(Executed::No)));
+        };
         let at = Some(lane.endpoint());
         let mut unit = Vec::with_capacity(2);
         if asking {
@@ -153,7 +161,12 @@ impl Trip {
                     if is_rerouted(&self.core, node, failure) && !self.left().is_zero() {
                         return Next::Route;
                     }
-                    return Next::Done(Err(failure::command(failure, &lane, self.timeout, self.core.config())));
+                    return Next::Done(Err(failure::command(
+                        failure,
+                        &lane,
+                        self.timeout,
+                        self.core.config(),
+                    )));
                 }
                 // The map changed while the command was not written: it belongs somewhere else.
                 _ => return Next::Route,
@@ -247,7 +260,8 @@ pub(super) async fn blocking(core: Arc<Core>, command: Command, timeout: Duratio
             }
             return Err(Error::timeout(Phase::Topology, patience, None, Executed::No));
         };
-        let lease = node.leases().acquire().await.map_err(|error| failure::lease(error, trip.core.config()))?;
+        let lease =
+            node.leases().acquire().await.map_err(|error| failure::lease(error, trip.core.config()))?;
         let at = Some(lease.lane().endpoint());
         match lease.request(&trip.command, patience).await {
             Outcome::Reply(reply) => match reply.error() {

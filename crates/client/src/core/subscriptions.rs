@@ -45,7 +45,11 @@ impl Links {
     }
 
     pub(crate) fn find(&self, id: LinkId) -> Option<Link> {
-        self.carried.lock().values().find(|carried| carried.link.id() == id).map(|carried| carried.link.clone())
+        self.carried
+            .lock()
+            .values()
+            .find(|carried| carried.link.id() == id)
+            .map(|carried| carried.link.clone())
     }
 
     fn start(&self, home: &Endpoint, at: &Endpoint) -> Carried {
@@ -81,7 +85,11 @@ impl Links {
     /// The names that a link carries.
     pub(crate) fn names_of(&self, id: LinkId) -> BTreeSet<Wanted> {
         let carried = self.carried.lock();
-        carried.values().find(|carried| carried.link.id() == id).map(|carried| carried.names.clone()).unwrap_or_default()
+        carried
+            .values()
+            .find(|carried| carried.link.id() == id)
+            .map(|carried| carried.names.clone())
+            .unwrap_or_default()
     }
 
     fn forget(&self, id: LinkId, name: &Wanted) {
@@ -122,10 +130,13 @@ impl Core {
                 let owner = match slot {
                     Some(slot) => cluster.owner_endpoint(slot)?.clone(),
                     // Every node of a cluster hears every channel: a link that stands is kept.
-                    None => match self.links().place_of(name).filter(|place| cluster.nodes().contains_key(place)) {
-                        Some(place) => place,
-                        None => cluster.nodes().keys().next()?.clone(),
-                    },
+                    None => {
+                        match self.links().place_of(name).filter(|place| cluster.nodes().contains_key(place))
+                        {
+                            Some(place) => place,
+                            None => cluster.nodes().keys().next()?.clone(),
+                        }
+                    }
                 };
                 Some((owner.clone(), owner))
             }
@@ -169,9 +180,8 @@ impl Core {
     pub(crate) fn shard_ended(&self, link: LinkId, channel: &Bytes) {
         let name = (ChannelKind::Shard, channel.clone());
         self.links().forget(link, &name);
-        let still_wanted = self.pubsub().wanted().iter().any(|(family, name)| {
-            *family == Family::Shard && name == channel
-        });
+        let still_wanted =
+            self.pubsub().wanted().iter().any(|(family, name)| *family == Family::Shard && name == channel);
         if still_wanted {
             self.place(&name);
             self.pubsub().gap(true, |family, name| family == Family::Shard && name == channel);

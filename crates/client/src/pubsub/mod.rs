@@ -10,6 +10,6 @@ mod subscription;
 mod switchboard;
 
 pub use delivery::Delivery;
-pub(crate) use registry::Family;
+pub(crate) use registry::{Changes, Family};
 pub use subscription::{Subscribing, Subscription};
 pub(crate) use switchboard::PubSub;

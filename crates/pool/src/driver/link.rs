@@ -277,6 +277,11 @@ impl Link {
         self.shared().id
     }
 
+    /// The endpoint that it was started for.
+    pub fn home(&self) -> Endpoint {
+        self.handle.home.clone()
+    }
+
     /// Where its connection leads; without one, where it was started for.
     pub fn endpoint(&self) -> Endpoint {
         let info = self.shared().info.load();

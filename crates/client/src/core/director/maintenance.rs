@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use evenkeel_hitless::{Action, Destination, Event as Notable, Input, Move, MoveError, MoveStyle, Origin, Scope};
+use evenkeel_hitless::{
+    Action, Destination, Event as Notable, Input, Move, MoveError, MoveStyle, Origin, Scope,
+};
 use evenkeel_pool::{
     DialError,
     machine::{MoveId, MoveRequest},
@@ -127,7 +129,7 @@ fn notable(core: &Core, event: &Notable) {
     tracing::debug!(target: "evenkeel::hitless", ?event, "maintenance");
     if let Notable::HandoffFinished { endpoint, took, .. } = event {
         let to = core.place_of_home(endpoint).unwrap_or_else(|| endpoint.clone());
-        core.events().tell(&Event::HandedOff { from: endpoint.clone(), to, took: *took });
+        core.events().emit(&Event::HandedOff { from: endpoint.clone(), to, took: *took });
     }
 }
 
@@ -145,7 +147,9 @@ fn cause_of(carrier: &Carrier) -> MoveError {
         Some(DialError::Handshake { cause, .. }) => match (&cause.step, &cause.cause) {
             (Step::Auth, _) => MoveError::Auth,
             (_, StepError::Server(error)) if error.code() == "LOADING" => MoveError::NotReady,
-            (_, StepError::Server(error)) if error.detail().starts_with("max number of clients") => MoveError::Full,
+            (_, StepError::Server(error)) if error.detail().starts_with("max number of clients") => {
+                MoveError::Full
+            }
             _ => MoveError::Handshake,
         },
         Some(DialError::Io { .. }) => MoveError::Unreachable,

@@ -40,7 +40,7 @@ impl Director {
                 for change in changes {
                     if let Change::SlotsMoved { slots, from, to } = change {
                         let (first, last) = (*slots.start(), *slots.end());
-                        core.events().tell(&Event::SlotMoved { first, last, from, to });
+                        core.events().emit(&Event::SlotMoved { first, last, from, to });
                     }
                 }
             }
@@ -66,7 +66,7 @@ impl Director {
         if core.routes().is_cluster() {
             if from.is_some() {
                 let took = Duration::ZERO;
-                core.events().tell(&Event::FailoverCompleted { from, to: to.clone(), took });
+                core.events().emit(&Event::FailoverCompleted { from, to: to.clone(), took });
             }
             return core.adopt_topology();
         }
@@ -116,7 +116,7 @@ impl Director {
         if let Some((since, from)) = self.failover.take() {
             if from.as_ref() != Some(&primary) {
                 let took = clock::now().saturating_duration_since(since);
-                core.events().tell(&Event::FailoverCompleted { from, to: primary, took });
+                core.events().emit(&Event::FailoverCompleted { from, to: primary, took });
             }
         }
     }

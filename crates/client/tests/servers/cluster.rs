@@ -1,0 +1,61 @@
+//! Cluster: failovers, kills and reshards under load.
+
+use std::time::Duration;
+
+use evenkeel_client::Client;
+use evenkeel_testkit::launcher::{Cluster, ClusterFailover, ClusterOptions, for_each_server};
+
+use crate::load::Load;
+
+async fn connect(cluster: &Cluster) -> Client {
+    let nodes: Vec<String> = cluster.addresses().iter().take(3).map(ToString::to_string).collect();
+    Client::connect(format!("redis+cluster://{}", nodes.join(","))).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failovers_kills_and_reshards() {
+    for_each_server("client::cluster::troubles", |kind| async move {
+        let options = ClusterOptions::default().node_timeout(Duration::from_millis(1000));
+        let cluster = Cluster::start(&kind, options).await.unwrap();
+        let client = connect(&cluster).await;
+        let load = Load::start(&client, "planned", 12);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let owner = cluster.owner(0).await.unwrap();
+        let replica = cluster.replicas_of(owner.addr).await.unwrap().first().map(|node| node.addr).unwrap();
+        cluster.failover(replica, ClusterFailover::Graceful).await.unwrap();
+        cluster.wait_for_owner(0, replica).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let outcome = load.finish(&client).await;
+        println!("failover {outcome:?}");
+        assert_eq!(
+            (outcome.failed, outcome.unknown, outcome.lost, outcome.doubled),
+            (0, 0, 0, 0),
+            "{outcome:?}"
+        );
+
+        let load = Load::start(&client, "reshard", 12);
+        let to = cluster.owner(16383).await.unwrap().addr;
+        let from = cluster.owner(0).await.unwrap().addr;
+        cluster.reshard(0..=499, from, to).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let outcome = load.finish(&client).await;
+        println!("reshard {outcome:?}");
+        assert_eq!(
+            (outcome.failed, outcome.unknown, outcome.lost, outcome.doubled),
+            (0, 0, 0, 0),
+            "{outcome:?}"
+        );
+
+        let load = Load::start(&client, "kill", 12);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let victim = cluster.owner(1000).await.unwrap().addr;
+        cluster.nodes().kill(victim).await.unwrap();
+        cluster.wait_for_new_owner(1000, victim).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let outcome = load.finish(&client).await;
+        println!("kill {outcome:?}");
+        assert_eq!((outcome.failed, outcome.doubled), (0, 0), "{outcome:?}");
+        assert!(outcome.unknown <= 12, "{outcome:?}");
+    })
+    .await;
+}

@@ -1,0 +1,114 @@
+//! A steady load whose every write is looked up afterwards: what was said of it must be what happened.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use evenkeel_client::{Client, Executed};
+
+/// What the client said of one write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Ok,
+    NotExecuted,
+    Unknown,
+}
+
+/// What a load found.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) commands: usize,
+    pub(crate) failed: usize,
+    pub(crate) unknown: usize,
+    /// Said to have succeeded, and absent.
+    pub(crate) lost: usize,
+    /// More than once, or although it was said not to have been executed.
+    pub(crate) doubled: usize,
+    /// In another order than they were sent.
+    pub(crate) disordered: usize,
+    pub(crate) longest_gap: Duration,
+    pub(crate) errors: Vec<String>,
+}
+
+pub(crate) struct Load {
+    stop: Arc<AtomicBool>,
+    tasks: Vec<tokio::task::JoinHandle<Vec<(Verdict, Instant, Option<String>)>>>,
+    key: String,
+}
+
+#[expect(clippy::disallowed_methods, reason = "a load measures real time")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+impl Load {
+    /// Starts writers, each appending increasing numbers to a list of its own, one at a time.
+    pub(crate) fn start(client: &Client, key: &str, writers: usize) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let tasks = (0..writers)
+            .map(|writer| {
+                let (client, stop, key) = (client.clone(), Arc::clone(&stop), format!("{key}:{writer}"));
+                tokio::spawn(async move {
+                    let mut verdicts = Vec::new();
+                    let mut pace = tokio::time::interval(Duration::from_millis(2));
+                    pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+                    while !stop.load(Ordering::Relaxed) {
+                        let number = verdicts.len();
+                        let result = client.cmd("RPUSH").arg(&key).arg(number).query::<i64>().await;
+                        verdicts.push(match result {
+                            Ok(_) => (Verdict::Ok, now(), None),
+                            Err(error) => {
+                                let verdict = match error.executed() {
+                                    Executed::No => Verdict::NotExecuted,
+                                    _ => Verdict::Unknown,
+                                };
+                                (verdict, now(), Some(error.to_string()))
+                            }
+                        });
+                        pace.tick().await;
+                    }
+                    verdicts
+                })
+            })
+            .collect();
+        Self { stop, tasks, key: key.to_owned() }
+    }
+
+    /// Stops the writers and looks every write up.
+    pub(crate) async fn finish(self, client: &Client) -> Outcome {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut outcome = Outcome::default();
+        for (writer, task) in self.tasks.into_iter().enumerate() {
+            let verdicts = task.await.unwrap();
+            let key = format!("{}:{writer}", self.key);
+            let stands: Vec<usize> = client.cmd("LRANGE").arg(&key).arg(0).arg(-1).query().await.unwrap();
+            outcome.disordered += stands.windows(2).filter(|pair| pair[0] > pair[1]).count();
+            let mut last: Option<Instant> = None;
+            for (number, (verdict, at, error)) in verdicts.iter().enumerate() {
+                let times = stands.iter().filter(|stood| **stood == number).count();
+                outcome.commands += 1;
+                match verdict {
+                    Verdict::Ok => {
+                        outcome.lost += usize::from(times == 0);
+                        if let Some(last) = last {
+                            outcome.longest_gap = outcome.longest_gap.max(at.duration_since(last));
+                        }
+                        last = Some(*at);
+                    }
+                    Verdict::NotExecuted => outcome.failed += 1,
+                    Verdict::Unknown => outcome.unknown += 1,
+                }
+                let allowed = usize::from(*verdict != Verdict::NotExecuted);
+                outcome.doubled += times.saturating_sub(allowed);
+                outcome.errors.extend(error.clone());
+            }
+        }
+        outcome.errors.sort();
+        outcome.errors.dedup();
+        outcome
+    }
+}
