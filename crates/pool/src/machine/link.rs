@@ -196,7 +196,6 @@ impl LinkMachine {
     // What is wanted.
 
     fn subscribe(&mut self, kind: ChannelKind, names: Vec<Bytes>) {
-        let candidate_alone = self.candidate.as_ref().is_some_and(|candidate| candidate.until.is_some());
         for text in names {
             let name = Name::new(kind, text);
             self.wanted.insert(name.clone());
@@ -208,7 +207,7 @@ impl LinkMachine {
                 // Whoever asks again waits for the answer again.
                 self.announced.insert(name.clone());
                 self.actions.push_back(LinkAction::Confirmed(name.kind, name.text));
-            } else if !candidate_alone {
+            } else {
                 active.touch(name);
             }
         }
@@ -343,8 +342,7 @@ impl Machine for LinkMachine {
             self.take_over(now, false);
         }
         if let Some(skip) = self.skip.take_if(|skip| now >= skip.until) {
-            let since = self.active.as_ref().map_or(now, |active| active.heard);
-            self.owe_gap(GapInfo { may_repeat: true, since });
+            self.owe_gap(GapInfo { may_repeat: true, since: skip.since });
             self.leave_cut(now, &skip.channel);
         }
         self.lane.handle_timeout(now);

@@ -85,6 +85,8 @@ fn weight(push: &Push) -> usize {
 /// The connection in use was taken over at the marker, and has not heard it yet: what comes before was delivered.
 pub(super) struct Skip {
     pub(super) channel: Bytes,
+    /// When the old connection had delivered everything before the marker.
+    pub(super) since: Instant,
     pub(super) until: Instant,
 }
 
@@ -193,7 +195,7 @@ impl LinkMachine {
         if exact {
             if let Cut::Marked { heard: false, .. } = &candidate.cut {
                 let until = candidate.until.unwrap_or(now);
-                self.skip = Some(Skip { channel: candidate.channel.clone(), until });
+                self.skip = Some(Skip { channel: candidate.channel.clone(), since: now, until });
             }
         } else {
             self.skip = None;
