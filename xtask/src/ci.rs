@@ -23,6 +23,9 @@ pub(crate) struct Args {
     /// Does without real servers
     #[arg(long)]
     no_servers: bool,
+    /// Runs only the step of this name; may be given more than once
+    #[arg(long, value_name = "STEP")]
+    only: Vec<String>,
 }
 
 enum Step {
@@ -32,7 +35,7 @@ enum Step {
 
 pub(crate) fn run(args: &Args) -> Outcome {
     let tests = test::Args::without_servers(args.no_servers);
-    let mut report = Report::default();
+    let mut report = Report { only: args.only.clone(), ..Report::default() };
     report.step("format", || Step::Done(show_and_run(&mut cargo(&["fmt", "--all", "--check"]))));
     report.step("clippy", || {
         let line =
@@ -45,7 +48,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         Step::Done(show_and_run(docs.env("RUSTDOCFLAGS", "-D warnings")))
     });
     report.step("tidy", || Step::Done(tidy::run(&tidy::Args::default())));
-    if args.full {
+    if args.full || !args.only.is_empty() {
         full(&mut report);
     }
     // Last, so that what it ran on stands at the end.
@@ -118,21 +121,18 @@ fn pure() -> Outcome {
 fn each_feature() -> Outcome {
     let metadata = MetadataCommand::new().current_dir(root()).no_deps().exec();
     let metadata = metadata.map_err(Failure::of("cargo metadata"))?;
+    let mut failed = Vec::new();
     for package in &metadata.packages {
         for feature in package.features.keys() {
-            let line = [
-                "check",
-                "--quiet",
-                "--package",
-                package.name.as_str(),
-                "--no-default-features",
-                "--features",
-                feature,
-            ];
-            show_and_run(&mut cargo(&line))?;
+            let name = package.name.as_str();
+            let line =
+                ["check", "--quiet", "--package", name, "--no-default-features", "--features", feature];
+            if show_and_run(&mut cargo(&line)).is_err() {
+                failed.push(format!("{name} with {feature}"));
+            }
         }
     }
-    Ok(())
+    if failed.is_empty() { Ok(()) } else { Err(Failure::new(failed.join(", "))) }
 }
 
 fn fuzz_smoke() -> Outcome {
@@ -150,6 +150,8 @@ fn fuzz_smoke() -> Outcome {
 
 #[derive(Default)]
 struct Report {
+    /// The steps wanted; none means all.
+    only: Vec<String>,
     lines: Vec<String>,
     failed: Vec<&'static str>,
     took: Duration,
@@ -158,6 +160,9 @@ struct Report {
 impl Report {
     /// Runs a step. A failed one does not keep the others from running: one run shows all that is wrong.
     fn step(&mut self, name: &'static str, step: impl FnOnce() -> Step) {
+        if !self.only.is_empty() && !self.only.iter().any(|wanted| wanted == name) {
+            return;
+        }
         println!("\n== {name}");
         let watch = Stopwatch::start();
         let result = step();
@@ -178,6 +183,9 @@ impl Report {
     fn close(self) -> Outcome {
         println!("\n{}", self.lines.join("\n"));
         println!("{:>7.1} s  in all", self.took.as_secs_f64());
+        if self.lines.is_empty() {
+            return Err(Failure::new(format!("no step is named {}", self.only.join(" or "))));
+        }
         if self.failed.is_empty() {
             Ok(())
         } else {

@@ -40,7 +40,10 @@ pub(super) fn check(file: &File) -> Vec<Finding> {
         findings
             .push(Finding::failure(&file.path, format!("{lines} lines: a lib.rs is a table of contents")));
     }
-    let is_tests = file.path.ends_with("/tests.rs") || file.path.contains("/tests/");
+    let is_tests = file.path.ends_with("/tests.rs")
+        || file.path.ends_with("_tests.rs")
+        || file.path.ends_with("_tests.rs")
+        || file.path.contains("/tests/");
     if is_tests {
         return findings;
     }
