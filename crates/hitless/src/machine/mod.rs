@@ -1,7 +1,7 @@
 //! `HandoffEngine`: all announcements, windows and handoffs of one client, as one machine.
 //!
 //! It knows names, addresses and connection ids; it knows neither sockets nor pools nor topologies, and it reads no
-//! clock. `notices` takes what servers say, `moves` carries handoffs through.
+//! clock. `notices` takes what servers say, `starts` begins handoffs, `moves` carries them through.
 
 pub(crate) mod breaker;
 mod handoff;
@@ -9,10 +9,12 @@ mod jitter;
 mod moves;
 mod names;
 mod notices;
+mod redirects;
 mod relax;
 mod sequence;
 mod slot_set;
 mod slots;
+mod starts;
 mod windows;
 
 #[cfg(test)]
@@ -20,14 +22,19 @@ mod tests;
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    net::SocketAddr,
     time::{Duration, Instant},
 };
 
 use evenkeel_protocol::{Endpoint, Machine};
 
 use self::{
-    breaker::Breakers, handoff::Handoff, names::Names, relax::Ledger, sequence::Seen, slots::SlotLog,
+    breaker::Breakers,
+    handoff::Handoff,
+    names::Names,
+    redirects::{Redirect, RedirectKey},
+    relax::Ledger,
+    sequence::Seen,
+    slots::SlotLog,
     windows::Windows,
 };
 use crate::{Action, ConnId, Event, HandoffId, Input, Metrics, Origin, Scope, Settings, Sizes};
@@ -52,14 +59,6 @@ struct Conn {
     draining: bool,
     /// The end of its relaxed time after a move, with the key in the ledger.
     tail: Option<(Instant, u64)>,
-}
-
-/// A redirect of dials in force.
-#[derive(Debug)]
-struct Redirect {
-    handoff: HandoffId,
-    to: Endpoint,
-    until: Instant,
 }
 
 /// Turns what servers announce into moves of connections, windows of relaxed timeouts and slot changes.
@@ -104,7 +103,7 @@ pub struct HandoffEngine {
     next_key: u64,
     conns: BTreeMap<ConnId, Conn>,
     handoffs: BTreeMap<HandoffId, Handoff>,
-    redirects: BTreeMap<(Endpoint, Option<SocketAddr>), Redirect>,
+    redirects: BTreeMap<RedirectKey, Redirect>,
     breakers: Breakers,
     dial_failures: BTreeMap<Endpoint, u8>,
     ledger: Ledger,
@@ -291,13 +290,6 @@ impl HandoffEngine {
         self.metrics.unrelaxed(crate::Family::Handoff);
         if let Some(action) = self.ledger.release(&Scope::Conn(id), key) {
             self.act(action);
-        }
-    }
-
-    fn end_redirect(&mut self, key: &(Endpoint, Option<SocketAddr>)) {
-        if self.redirects.remove(key).is_some() {
-            let (from, peer) = key.clone();
-            self.act(Action::EndRedirect { from, peer });
         }
     }
 

@@ -1,0 +1,332 @@
+//! How handoffs begin and who takes part: announcements of a move, wishes from above, addresses that vanish.
+
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use evenkeel_protocol::Endpoint;
+
+use super::{
+    HandoffEngine,
+    handoff::{Handoff, MAX_GRACE, MAX_MOVES, Member, Plan, State, Timetable},
+    jitter,
+    names::is_name,
+    windows::Extent,
+};
+use crate::{ConnId, Event, Family, HandoffCause, HandoffId, Origin, Outcome, ids::Site};
+
+/// The old side of a move was seen to close up to 2 s late in most cases (measured).
+const MOVING_TAIL: Duration = Duration::from_secs(2);
+/// A server whose address is not advertised any more was seen to close its sockets 13 s later (measured).
+const VANISHED_GRACE: Duration = Duration::from_secs(10);
+/// Handoffs remembered at once.
+const MAX_HANDOFFS: usize = 128;
+
+impl HandoffEngine {
+    pub(super) fn moving(
+        &mut self,
+        now: Instant,
+        origin: &Origin,
+        seq: Option<u64>,
+        grace: Option<Duration>,
+        target: Option<Endpoint>,
+    ) -> Outcome {
+        // Told to go where it is: only the address behind that name can be what changes.
+        let itself = target.as_ref() == Some(&origin.dialled)
+            && !self.handoffs.values().any(|handoff| {
+                handoff.plan.seq == seq && handoff.plan.target == target && now < handoff.at.forget_at
+            });
+        let target = target.filter(|_| !itself);
+        let known = self
+            .handoffs
+            .values()
+            .rev()
+            .find(|handoff| {
+                handoff.plan.cause == HandoffCause::Moving
+                    && handoff.plan.endpoint == origin.endpoint
+                    && handoff.plan.seq == seq
+                    && handoff.plan.target == target
+                    // After the close a whole grace is a further event, whatever its id; late joiners are told what is left.
+                    && (now < handoff.at.close_at
+                        || grace.is_none_or(|grace| grace.min(MAX_GRACE) <= handoff.plan.grace / 2))
+            })
+            .map(|handoff| handoff.id);
+        if let Some(id) = known {
+            return self.told_again(now, id, origin);
+        }
+        let lasts = grace.filter(|grace| !grace.is_zero()).unwrap_or_else(|| self.settings.handoff_timeout());
+        let plan = Plan {
+            cause: HandoffCause::Moving,
+            endpoint: origin.endpoint.clone(),
+            seq,
+            target,
+            grace: lasts.min(MAX_GRACE),
+        };
+        let until = now + plan.grace + MOVING_TAIL;
+        self.open_window(origin.endpoint.clone(), Family::Moving, seq, Extent::Unknown, until);
+        let id = self.start(now, plan, &[origin.site()].into(), Some(origin.conn));
+        Outcome::HandoffStarted(id)
+    }
+
+    /// The announcement of a known handoff, on one more connection or once more on one that knows.
+    fn told_again(&mut self, now: Instant, id: HandoffId, origin: &Origin) -> Outcome {
+        let Some(handoff) = self.handoffs.get_mut(&id) else { return Outcome::Repeated };
+        if handoff.plan.target.as_ref() == Some(&origin.dialled) {
+            return Outcome::Repeated;
+        }
+        let conn = origin.conn;
+        let new_site = handoff.sites.insert(origin.site());
+        let ready = self.conns.get(&conn).is_some_and(|conn| !conn.draining);
+        let outcome = match handoff.members.get_mut(&conn) {
+            Some(member) => {
+                member.told = true;
+                if member.state == State::Settled {
+                    // Made anew, and the server says that this is still its retiring self.
+                    if member.moves < MAX_MOVES && now < handoff.at.forget_at {
+                        member.state = State::Stuck;
+                        member.to_target = false;
+                        handoff.finished = false;
+                    }
+                    Outcome::Joined(id)
+                } else {
+                    Outcome::Repeated
+                }
+            }
+            None if ready => {
+                self.join(now, id, conn);
+                Outcome::Joined(id)
+            }
+            None => {
+                // Bounded, because only connections in their handshake get here; each is taken out when it is told as closed.
+                if handoff.told_early.len() < self.sizes.queue {
+                    handoff.told_early.insert(conn);
+                }
+                Outcome::Joined(id)
+            }
+        };
+        if new_site {
+            self.redirect(id, &origin.site());
+        }
+        self.ask_name(now, id);
+        outcome
+    }
+
+    pub(super) fn drain(&mut self, now: Instant, endpoint: &Endpoint, deadline: Instant) {
+        self.start_from_above(now, HandoffCause::Drain, endpoint, None, deadline);
+    }
+
+    pub(super) fn topology_handoff(
+        &mut self,
+        now: Instant,
+        from: &Endpoint,
+        to: Endpoint,
+        deadline: Instant,
+    ) {
+        if *from != to {
+            self.start_from_above(now, HandoffCause::Topology, from, Some(to), deadline);
+        }
+    }
+
+    fn start_from_above(
+        &mut self,
+        now: Instant,
+        cause: HandoffCause,
+        endpoint: &Endpoint,
+        target: Option<Endpoint>,
+        deadline: Instant,
+    ) {
+        let known = self.handoffs.values().any(|handoff| {
+            handoff.plan.cause == cause
+                && handoff.plan.endpoint == *endpoint
+                && handoff.plan.target == target
+                && now < handoff.at.close_at
+        });
+        let grace = deadline.saturating_duration_since(now).min(MAX_GRACE);
+        if known || grace.is_zero() {
+            return;
+        }
+        let sites = self
+            .conns
+            .values()
+            .filter(|conn| conn.origin.endpoint == *endpoint && !conn.draining)
+            .map(|conn| conn.origin.site())
+            .collect();
+        let plan = Plan { cause, endpoint: endpoint.clone(), seq: None, target, grace };
+        self.start(now, plan, &sites, None);
+    }
+
+    pub(super) fn dns_answer(&mut self, now: Instant, name: &str, addresses: &[IpAddr]) {
+        let gone = self.names.answer(now, name, addresses);
+        let (conns, seed) = (&self.conns, self.seed);
+        for handoff in self.handoffs.values_mut().filter(|handoff| handoff.plan.endpoint.host() == name) {
+            let retiring: Vec<IpAddr> =
+                handoff.sites.iter().filter_map(Site::peer).map(|peer| peer.ip()).collect();
+            for (id, member) in handoff.members.iter_mut().filter(|(_, member)| member.wants_name()) {
+                let peer = conns.get(id).and_then(|conn| conn.origin.peer).map(|peer| peer.ip());
+                let Some(peer) = peer else { continue };
+                // Any sibling will do, but for those that retire as well.
+                let better: Vec<_> = addresses
+                    .iter()
+                    .filter(|address| **address != peer && !retiring.contains(address))
+                    .collect();
+                let drawn = jitter::mix(seed, id.0) as usize;
+                let Some(address) = drawn.checked_rem(better.len()).and_then(|index| better.get(index))
+                else {
+                    continue;
+                };
+                // An address that was tried in vain is no news.
+                if member.failures > 0 && member.address == Some(**address) {
+                    continue;
+                }
+                member.address = Some(**address);
+                member.state = State::Waiting { until: now.max(handoff.at.start_at) };
+                member.failures = 0;
+            }
+        }
+        for (endpoint, lost) in gone {
+            let sites: BTreeSet<_> = self
+                .conns
+                .values()
+                .filter(|conn| {
+                    conn.origin.endpoint == endpoint
+                        && !conn.draining
+                        && conn.origin.peer.is_some_and(|peer| lost.contains(&peer.ip()))
+                })
+                .map(|conn| conn.origin.site())
+                .collect();
+            let handled = self
+                .handoffs
+                .values()
+                .any(|handoff| now < handoff.at.close_at && sites.iter().any(|site| handoff.concerns(site)));
+            if sites.is_empty() || handled {
+                continue;
+            }
+            let (seq, target) = (None, None);
+            let plan = Plan { cause: HandoffCause::Vanished, endpoint, seq, target, grace: VANISHED_GRACE };
+            self.start(now, plan, &sites, None);
+        }
+    }
+
+    /// Starts a handoff of every connection of the plan's endpoint that leads to one of `sites`.
+    fn start(&mut self, now: Instant, plan: Plan, sites: &BTreeSet<Site>, told: Option<ConnId>) -> HandoffId {
+        let id = HandoffId(self.key());
+        let seed = self.seed;
+        let at = Timetable::new(now, &plan, |most| jitter::uniform(seed, id.0, most));
+        self.make_room(now);
+        let mut handoff = Handoff::new(id, plan.clone(), at, self.sizes.workers);
+        handoff.sites.clone_from(sites);
+        let wanted: Vec<ConnId> = self
+            .conns
+            .iter()
+            .filter(|(conn, known)| {
+                known.origin.endpoint == plan.endpoint
+                    && !known.draining
+                    && plan.target.as_ref() != Some(&known.origin.dialled)
+                    && (told == Some(**conn) || sites.contains(&known.origin.site()))
+            })
+            .map(|(conn, _)| *conn)
+            .collect();
+        if let Some(told) = told
+            && !self.conns.contains_key(&told)
+        {
+            handoff.told_early.insert(told);
+        }
+        self.handoffs.insert(id, handoff);
+        let left_out = wanted.len().saturating_sub(self.sizes.queue.saturating_add(self.sizes.workers));
+        // Those that the server itself spoke to are never the ones left out.
+        let first = wanted.iter().filter(|conn| told == Some(**conn));
+        let rest = wanted.iter().filter(|conn| told != Some(**conn));
+        for conn in first.chain(rest).take(wanted.len() - left_out) {
+            self.claim(now, id, *conn, told == Some(*conn));
+        }
+        let connections = self.handoffs.get(&id).map_or(0, |handoff| handoff.members.len() as u32);
+        self.report(Event::HandoffStarted {
+            handoff: id,
+            cause: plan.cause,
+            endpoint: plan.endpoint,
+            seq: plan.seq,
+            target: plan.target,
+            connections,
+            closes_at: at.close_at,
+        });
+        if left_out > 0 {
+            self.report(Event::QueueFull { handoff: id, left_out: left_out as u32 });
+        }
+        for site in sites {
+            self.redirect(id, site);
+        }
+        self.ask_name(now, id);
+        id
+    }
+
+    /// Makes a connection part of a handoff that began before.
+    pub(super) fn join(&mut self, now: Instant, id: HandoffId, conn: ConnId) {
+        let full = self
+            .handoffs
+            .get(&id)
+            .is_some_and(|handoff| handoff.waiting() >= self.sizes.queue.saturating_add(self.sizes.workers));
+        if full {
+            self.report(Event::QueueFull { handoff: id, left_out: 1 });
+            return;
+        }
+        self.claim(now, id, conn, true);
+        self.ask_name(now, id);
+    }
+
+    /// Takes a connection over from older handoffs; what the server told the connection itself outweighs what was
+    /// concluded from its address.
+    fn claim(&mut self, now: Instant, id: HandoffId, conn: ConnId, told: bool) {
+        for (_, older) in self.handoffs.range_mut(..id) {
+            if let Some(member) = older.members.get(&conn)
+                && !matches!(member.state, State::Moving { .. })
+            {
+                older.members.remove(&conn);
+            }
+        }
+        let mut newer_word = false;
+        for (_, newer) in self.handoffs.range_mut(id..).skip(1) {
+            let Some(member) = newer.members.get(&conn) else { continue };
+            if !told || member.told {
+                newer_word = true;
+            } else if !matches!(member.state, State::Moving { .. }) {
+                newer.members.remove(&conn);
+            }
+        }
+        let Some(handoff) = self.handoffs.get_mut(&id) else { return };
+        handoff.told_early.remove(&conn);
+        if newer_word || handoff.members.contains_key(&conn) {
+            return;
+        }
+        let member = handoff.joining(now, told);
+        handoff.members.insert(conn, member);
+        handoff.finished = false;
+    }
+
+    /// Asks for the configured name while a connection of this handoff may need it.
+    pub(super) fn ask_name(&mut self, now: Instant, id: HandoffId) {
+        let Some(handoff) = self.handoffs.get(&id) else { return };
+        let endpoint = &handoff.plan.endpoint;
+        if !is_name(endpoint) || !handoff.members.values().any(Member::wants_name) {
+            return;
+        }
+        let (interval, until) = (handoff.at.dns_interval(), handoff.at.forget_at);
+        self.names.ask(now, endpoint.host(), interval, until);
+    }
+
+    fn make_room(&mut self, now: Instant) {
+        if self.handoffs.len() < MAX_HANDOFFS {
+            return;
+        }
+        let oldest = self
+            .handoffs
+            .values()
+            .find(|handoff| handoff.is_settled())
+            .or_else(|| self.handoffs.values().next())
+            .map(|handoff| handoff.id);
+        if let Some(oldest) = oldest {
+            self.abandon(now, oldest);
+        }
+    }
+}
