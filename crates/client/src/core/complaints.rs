@@ -129,8 +129,9 @@ impl Core {
         let Some(reader) = self.reader() else { return };
         let routes = self.routes();
         let Routes::Cluster(cluster) = &**routes else { return };
-        {
+        let gone: Vec<Arc<Node>> = {
             let _one_at_a_time = self.adopting.lock();
+            let before = self.routes().all();
             let topology = reader.load();
             let mut nodes: BTreeMap<Endpoint, Arc<Node>> = BTreeMap::new();
             for known in topology.nodes() {
@@ -144,7 +145,16 @@ impl Core {
                 };
                 nodes.insert(known.endpoint.clone(), node);
             }
+            let gone = before
+                .into_iter()
+                .filter(|node| !nodes.values().any(|kept| Arc::ptr_eq(kept, node)))
+                .collect();
             self.replace_routes(Routes::Cluster(ClusterRoutes::new(nodes, topology)));
+            gone
+        };
+        // Only now, so that what they give back finds the new routes.
+        for node in gone {
+            node.retire();
         }
         self.replace_subscriptions();
     }

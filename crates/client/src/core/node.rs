@@ -67,6 +67,14 @@ impl Node {
         &self.home
     }
 
+    /// Ends every connection; what was not written goes elsewhere.
+    pub(crate) fn retire(&self) {
+        self.leases.close();
+        for lane in &self.lanes {
+            lane.retire();
+        }
+    }
+
     /// The lane for a slot: the same one each time, so that commands of a slot keep their order.
     pub(crate) fn lane(&self, slot: Option<Slot>) -> Option<&Lane> {
         match self.lanes.as_slice() {

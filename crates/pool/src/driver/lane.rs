@@ -213,13 +213,20 @@ struct Handle {
     home: Endpoint,
 }
 
-impl Drop for Handle {
-    fn drop(&mut self) {
+impl Shared {
+    /// Ends the lane: what is not written is given back as not executed, what is in flight as unknown.
+    fn retire(&self) {
         let mut wakers = Vec::new();
-        self.shared.queue.lock().close(&mut wakers);
+        self.queue.lock().close(&mut wakers);
         for waker in wakers {
             waker.wake();
         }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.retire();
     }
 }
 
@@ -402,6 +409,12 @@ impl Lane {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// Ends at once, whoever still holds a handle: what is not written is given back as not executed, so that it can go
+    /// elsewhere, and what is in flight is unknown.
+    pub fn retire(&self) {
+        self.shared.retire();
     }
 
     /// Finishes what is owed and ends; what is owed after `deadline` is given up as unknown.
