@@ -92,18 +92,30 @@ fn primaries_of_shards(old: &Topology, new: &Topology, changes: &mut Vec<Change>
 }
 
 fn slots(old: &Topology, new: &Topology, changes: &mut Vec<Change>) {
-    if old.slots().is_none_or(|slots| slots.owned() == 0) {
+    let (Some(before), Some(after)) = (old.slots(), new.slots()) else { return };
+    if before.owned() == 0 {
         return;
     }
+    // Slots of one pair of shards lie in long runs: addresses are compared once for each run.
+    let mut last = None;
     let moved = |slot: Slot| {
-        let (from, to) = (old.primary_of(Some(slot)), new.primary_of(Some(slot))?);
-        (from != Some(to)).then_some((from, to))
+        let shards = (before.shard(slot), after.shard(slot));
+        let known = last.filter(|(same, _)| *same == shards);
+        let (_, moved) = known.unwrap_or_else(|| {
+            let from = shards.0.and_then(|shard| old.primary_of_shard(shard));
+            let to = shards.1.and_then(|shard| new.primary_of_shard(shard));
+            (shards, to.filter(|_| from != to).map(|to| (from, to)))
+        });
+        last = Some((shards, moved));
+        moved
     };
-    changes.extend(runs(moved).into_iter().map(|(slots, (from, to))| Change::SlotsMoved {
-        slots,
-        from: from.cloned(),
-        to: to.clone(),
-    }));
+    changes.extend(
+        runs(0..=Slot::COUNT - 1, moved).into_iter().map(|(slots, (from, to))| Change::SlotsMoved {
+            slots,
+            from: from.cloned(),
+            to: to.clone(),
+        }),
+    );
 }
 
 #[cfg(test)]

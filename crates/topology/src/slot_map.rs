@@ -41,7 +41,7 @@ impl SlotMap {
 
     /// The runs of slots of one owner, in order; slots without owner are left out.
     pub fn ranges(&self) -> Vec<(RangeInclusive<u16>, u16)> {
-        runs(|slot| self.shard(slot))
+        runs(0..=Slot::COUNT - 1, |slot| self.shard(slot))
     }
 }
 
@@ -51,10 +51,13 @@ impl fmt::Debug for SlotMap {
     }
 }
 
-/// The runs of neighbouring slots for which `value` is the same and something, in order.
-pub(crate) fn runs<T: PartialEq>(value: impl Fn(Slot) -> Option<T>) -> Vec<(RangeInclusive<u16>, T)> {
+/// The runs of neighbouring slots within `slots` for which `value` is the same and something, in order.
+pub(crate) fn runs<T: PartialEq>(
+    slots: RangeInclusive<u16>,
+    mut value: impl FnMut(Slot) -> Option<T>,
+) -> Vec<(RangeInclusive<u16>, T)> {
     let mut found: Vec<(RangeInclusive<u16>, T)> = Vec::new();
-    for slot in (0..Slot::COUNT).filter_map(Slot::new) {
+    for slot in slots.filter_map(Slot::new) {
         let Some(value) = value(slot) else { continue };
         match found.last_mut() {
             Some((range, same)) if *same == value && *range.end() + 1 == slot.number() => {

@@ -152,7 +152,8 @@ pub struct SentinelResolver {
     current: Option<Current>,
     attempts: Attempts,
     hold: Option<Hold>,
-    odown_since: Option<Instant>,
+    /// `+odown` stands: since when, and by whose word.
+    odown: Option<(Instant, Endpoint)>,
     fast_until: Option<Instant>,
     /// The next `ROLE` poll while in doubt.
     next_step: Instant,
@@ -179,7 +180,7 @@ impl SentinelResolver {
             current: None,
             attempts: Attempts::default(),
             hold: None,
-            odown_since: None,
+            odown: None,
             fast_until: None,
             next_step: now,
             last_doubt: None,
@@ -302,6 +303,13 @@ impl SentinelResolver {
                 known.knows_the_name = true;
                 known.says = Some((endpoint.clone(), view.config_epoch));
                 self.sentinels.sort();
+                if !view.is_failing_over {
+                    // Its event link may have been cut when it said so.
+                    self.attempts.finish(sentinel);
+                }
+                if !view.is_down && self.is_current(&endpoint) {
+                    self.odown.take_if(|(_, by)| by == sentinel);
+                }
                 self.on_named(now, sentinel, &endpoint, view.config_epoch);
             }
             SentinelAnswer::UnknownName => {
@@ -486,7 +494,7 @@ impl Machine for SentinelResolver {
 
     fn handle_timeout(&mut self, now: Instant) {
         self.attempts.end_overdue(now);
-        self.odown_since.take_if(|since| now.saturating_duration_since(*since) >= ODOWN_LIMIT);
+        self.odown.take_if(|(since, _)| now.saturating_duration_since(*since) >= ODOWN_LIMIT);
         self.fast_until.take_if(|until| *until <= now);
         if matches!(self.settle, Settle::Until(until) if until <= now) {
             self.settle = Settle::Over;

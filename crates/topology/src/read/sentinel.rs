@@ -13,6 +13,8 @@ pub struct PrimaryView {
     pub config_epoch: u64,
     /// The sentinel, or enough of them, see it as down.
     pub is_down: bool,
+    /// The sentinel leads a failover of it.
+    pub is_failing_over: bool,
     /// Milliseconds in which a failover must end.
     pub failover_timeout: Option<u64>,
 }
@@ -79,6 +81,7 @@ pub fn sentinel_primary(frame: &Frame) -> Result<Option<PrimaryView>, ReadError>
     Ok(Some(PrimaryView {
         config_epoch,
         is_down: has_flag(flags, &["s_down", "o_down"]),
+        is_failing_over: has_flag(flags, &["failover_in_progress"]),
         failover_timeout: natural(frame.get("failover-timeout")),
     }))
 }
@@ -145,10 +148,18 @@ mod tests {
     #[test]
     fn both_protocols_give_the_same_views() {
         for marker in ['*', '%'] {
-            let primary = pairs(marker, &[("name", "m"), ("flags", "master,o_down"), ("config-epoch", "7")]);
+            let primary = pairs(
+                marker,
+                &[("name", "m"), ("flags", "master,o_down,failover_in_progress"), ("config-epoch", "7")],
+            );
             assert_eq!(
                 sentinel_primary(&frame(&primary)),
-                Ok(Some(PrimaryView { config_epoch: 7, is_down: true, failover_timeout: None }))
+                Ok(Some(PrimaryView {
+                    config_epoch: 7,
+                    is_down: true,
+                    is_failing_over: true,
+                    failover_timeout: None
+                }))
             );
             let replica = pairs(
                 marker,

@@ -46,9 +46,9 @@ impl Patches {
         for patch in fresh {
             let behind = |slot: Slot| {
                 let owner = topology.primary_of(Some(slot))?;
-                (patch.slots.contains(&slot.number()) && *owner == patch.from).then_some(())
+                (*owner == patch.from).then_some(())
             };
-            for (slots, ()) in runs(behind) {
+            for (slots, ()) in runs(patch.slots.clone(), behind) {
                 topology = with_moved_runs(topology, slots, &patch.to);
                 is_lagging = true;
             }
@@ -63,8 +63,7 @@ pub(super) fn with_moved_runs(
     slots: RangeInclusive<u16>,
     target: &Endpoint,
 ) -> Topology {
-    let owners =
-        runs(|slot| slots.contains(&slot.number()).then(|| topology.primary_of(Some(slot)).cloned()));
+    let owners = runs(slots, |slot| Some(topology.primary_of(Some(slot)).cloned()));
     for (run, owner) in owners {
         // A failover of the shard may have taken the rest along.
         let is_there =

@@ -55,7 +55,9 @@ impl Attempts {
             });
         }
         let index = known.unwrap_or(self.0.len() - 1);
-        self.0.get_mut(index).map(|attempt| (attempt, known.is_none()))
+        let attempt = self.0.get_mut(index)?;
+        attempt.is_finished = false;
+        Some((attempt, known.is_none()))
     }
 
     /// Forgets the failover that `sentinel` gave up; gives whether there was something.

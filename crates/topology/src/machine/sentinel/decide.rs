@@ -21,6 +21,10 @@ impl SentinelResolver {
         if let Some((primary, epoch)) = self.winner(now) {
             self.adopt(now, primary, epoch);
         }
+        if self.is_superseded() {
+            self.doubt(now);
+            self.hold(None);
+        }
         self.release_if_proven();
         self.report_unexpected();
         self.calm_down(now);
@@ -85,7 +89,7 @@ impl SentinelResolver {
         let epoch = epoch.max(self.sentinels.epoch_of(&primary).unwrap_or(0));
         self.current = Some(Current { endpoint: primary.clone(), epoch, since: now, lost_since: None });
         self.attempts.end_up_to(epoch);
-        self.odown_since = None;
+        self.odown = None;
         self.fast_until = None;
         self.settle = Settle::Open;
         self.rounds = 0;
@@ -126,11 +130,21 @@ impl SentinelResolver {
         self.ask_role(&primary);
     }
 
+    /// A majority of the sentinels has another primary, which does not say so yet, or is lost again. What the old one
+    /// acknowledges will be thrown away.
+    fn is_superseded(&self) -> bool {
+        self.current.as_ref().is_some_and(|current| {
+            self.sentinels.superseding(&current.endpoint, current.epoch) >= self.sentinels.majority()
+        })
+    }
+
     fn release_if_proven(&mut self) {
         let Some(current) = &self.current else { return };
         let is_proven = *self.nodes.said(&current.endpoint) == Said::Primary;
-        if is_proven && !self.attempts.blocks(&current.endpoint) && self.hold.take().is_some() {
-            self.actions.push_back(Action::Release { primary: current.endpoint.clone() });
+        let is_free = !self.attempts.blocks(&current.endpoint) && !self.is_superseded();
+        let primary = current.endpoint.clone();
+        if is_proven && is_free && self.hold.take().is_some() {
+            self.actions.push_back(Action::Release { primary });
         }
     }
 
@@ -169,7 +183,7 @@ impl SentinelResolver {
         }
         let wait = if self.fast_until.is_some_and(|until| now < until) {
             FAST_STEP
-        } else if !self.attempts.is_empty() || self.odown_since.is_some() {
+        } else if !self.attempts.is_empty() || self.odown.is_some() {
             PATIENT_STEP
         } else {
             self.rng.at_most(ALONE_STEP)
@@ -206,7 +220,7 @@ impl SentinelResolver {
 
     fn calm_down(&mut self, now: Instant) {
         let is_proven = self.primary().is_some_and(|primary| *self.nodes.said(primary) == Said::Primary);
-        let is_quiet = self.attempts.is_empty() && self.odown_since.is_none() && self.hold.is_none();
+        let is_quiet = self.attempts.is_empty() && self.odown.is_none() && self.hold.is_none();
         if self.phase == Phase::Doubting && is_proven && is_quiet {
             self.phase = Phase::Calm;
             self.fast_until = None;

@@ -51,10 +51,10 @@ impl SentinelResolver {
             }
             Notification::Joined => self.on_joined(instance),
             Notification::ObjectivelyDown if is_about_current => {
-                self.odown_since.get_or_insert(now);
+                self.odown.get_or_insert_with(|| (now, sentinel.clone()));
                 self.hurry(now);
             }
-            Notification::ObjectivelyUp if is_about_current => self.odown_since = None,
+            Notification::ObjectivelyUp if is_about_current => self.odown = None,
             Notification::Promoted | Notification::Selected => {
                 self.on_attempt(now, sentinel, primary, Some(&instance.endpoint));
             }

@@ -169,6 +169,12 @@ impl Sentinels {
         self.0.iter().filter(|s| s.says.as_ref().is_some_and(|(named, _)| named == endpoint)).count()
     }
 
+    /// How many name another address in a newer configuration.
+    pub(super) fn superseding(&self, endpoint: &Endpoint, epoch: u64) -> usize {
+        let says = self.0.iter().filter_map(|sentinel| sentinel.says.as_ref());
+        says.filter(|(named, newer)| named != endpoint && *newer > epoch).count()
+    }
+
     /// The newest configuration epoch in which one of them names this address.
     pub(super) fn epoch_of(&self, endpoint: &Endpoint) -> Option<u64> {
         let says = self.0.iter().filter_map(|sentinel| sentinel.says.as_ref());

@@ -169,7 +169,12 @@ impl Scene {
         let answer = match question {
             SentinelQuestion::Primary => SentinelAnswer::Primary {
                 endpoint: at(primary),
-                view: PrimaryView { config_epoch: epoch, is_down: false, failover_timeout: None },
+                view: PrimaryView {
+                    config_epoch: epoch,
+                    is_down: false,
+                    is_failing_over: true,
+                    failover_timeout: None,
+                },
             },
             SentinelQuestion::Members => SentinelAnswer::Members {
                 id: Some(format!("id-{}", sentinel.port())),
@@ -433,6 +438,25 @@ fn two_switches_within_a_second_are_two_switches_and_late_words_are_none() {
     let switches: Vec<_> = told.iter().filter(|line| line.contains("primary")).collect();
     assert_eq!(switches, ["105 primary 6002 epoch 2", "2105 primary 6003 epoch 3"]);
     assert_eq!(scene.resolver.primary(), Some(&at(C)));
+    assert!(!scene.resolver.is_holding());
+}
+
+#[test]
+fn nothing_goes_back_to_a_primary_that_the_sentinels_have_replaced() {
+    let mut scene = Scene::new();
+    scene.nodes.insert(A, Is::Refusing);
+    scene.tell(Input::ConnectionLost { endpoint: at(A) });
+    scene.try_failover(S1, "2");
+    scene.select_b(S1);
+    // B was promoted and died before it was seen; A is back and says primary as before.
+    scene.nodes.extend([(A, Is::Primary), (B, Is::Refusing)]);
+    scene.says = [(S1, (B, 2)), (S2, (B, 2)), (S3, (A, 1))].into();
+    scene.event(S2, "+switch-master", "m h 6001 h 6002");
+    scene.run_to(20_000);
+    assert!(scene.resolver.is_holding());
+    scene.nodes.insert(B, Is::Primary);
+    scene.run_to(20_200);
+    assert_eq!(scene.resolver.primary(), Some(&at(B)));
     assert!(!scene.resolver.is_holding());
 }
 
