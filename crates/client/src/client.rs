@@ -84,6 +84,32 @@ impl Client {
         Config::builder()
     }
 
+    /// The handoff engine of this client: live hooks and metrics.
+    ///
+    /// ```no_run
+    /// # async fn run(client: &evenkeel_client::Client) {
+    /// let handoffs = client.maintenance().metrics();
+    /// # let _ = handoffs;
+    /// # }
+    /// ```
+    pub fn maintenance(&self) -> &evenkeel_hitless::Maintenance {
+        self.core.maintenance()
+    }
+
+    /// Makes every connection to `endpoint` anew before the deadline, make before break: for operators who are about to
+    /// take that address away. Gives false when the client is closed.
+    ///
+    /// # Cancel safety
+    /// A cancelled call may not have asked.
+    pub async fn drain(&self, endpoint: &evenkeel_protocol::Endpoint, deadline: Duration) -> bool {
+        self.core.drain(endpoint.clone(), deadline).await
+    }
+
+    /// The deployment as it is known: nodes, roles, slots, epoch; `None` for a single server, whom nobody describes.
+    pub fn topology(&self) -> Option<Arc<evenkeel_topology::Topology>> {
+        self.core.reader().map(evenkeel_topology::driver::TopologyReader::load)
+    }
+
     /// The configuration in force.
     pub fn config(&self) -> &Config {
         self.core.config()

@@ -84,9 +84,8 @@ fn failure(lane: &Lane) -> AskFailure {
     match lane.last_error().as_deref() {
         Some(error) if error.is_refused() => AskFailure::Refused,
         Some(DialError::TimedOut { .. }) => AskFailure::TimedOut,
-        Some(DialError::Closed { .. }) => AskFailure::Reset,
+        Some(DialError::Closed { .. }) | None => AskFailure::Reset,
         Some(_) => AskFailure::Unreachable,
-        None => AskFailure::Reset,
     }
 }
 

@@ -205,7 +205,7 @@ pub(super) async fn transaction(
     unit.extend(commands);
     unit.push(Command::new("EXEC"));
     loop {
-        let node = unit.iter().find(|command| command.slot().is_some()).or(unit.first());
+        let node = unit.iter().find(|command| command.slot().is_some()).or_else(|| unit.first());
         let node = node.and_then(|command| core.routes().node(command).cloned());
         let node = node.ok_or_else(|| Error::closed(Executed::No))?;
         let slot = unit.iter().find_map(Command::slot);

@@ -176,7 +176,7 @@ impl Director {
                 };
                 match push {
                     Push::Maintenance(notice) => {
-                        self.tell(Input::Notice { origin, during_handshake, notice })
+                        self.tell(Input::Notice { origin, during_handshake, notice });
                     }
                     Push::MalformedMaintenance(error) => self.tell(Input::Malformed { origin, error }),
                     _ => {}

@@ -17,7 +17,7 @@ pub(crate) struct Lease {
     core: Arc<Core>,
     lane: Lane,
     /// Behind a lock only to be marked; the connection goes back when the lease is dropped.
-    lease: Mutex<PoolLease>,
+    held: Mutex<PoolLease>,
 }
 
 impl fmt::Debug for Lease {
@@ -28,7 +28,7 @@ impl fmt::Debug for Lease {
 
 impl Lease {
     pub(crate) fn new(core: Arc<Core>, lease: PoolLease) -> Self {
-        Self { core, lane: lease.lane().clone(), lease: Mutex::new(lease) }
+        Self { core, lane: lease.lane().clone(), held: Mutex::new(lease) }
     }
 
     fn patience(&self, commands: &[Command], options: CallOptions) -> Duration {
@@ -57,7 +57,7 @@ impl Lease {
     /// State of the caller's stays on the connection: it is closed afterwards.
     fn mark(&self, commands: &[Command]) {
         if commands.iter().any(|command| evenkeel_protocol::command::LaneRefusal::of(command).is_some()) {
-            self.lease.lock().mark_dirty();
+            self.held.lock().mark_dirty();
         }
     }
 
@@ -107,9 +107,8 @@ impl Lease {
             unit.extend(commands);
             unit.push(Command::new("EXEC"));
             let replies = Self::unit(core, lane.clone(), unit.clone(), patience).await?;
-            let queued = unit.iter().zip(&replies).take(unit.len() - 1);
-            let refused =
-                queued.filter_map(|(command, reply)| reply.error().map(|error| (command, error))).next();
+            let mut queued = unit.iter().zip(&replies).take(unit.len() - 1);
+            let refused = queued.find_map(|(command, reply)| reply.error().map(|error| (command, error)));
             let exec = replies.last().cloned().ok_or_else(|| Error::closed(Executed::Maybe))?;
             match (exec.error(), refused) {
                 (None, _) => Ok(exec),

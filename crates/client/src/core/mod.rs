@@ -293,7 +293,8 @@ impl Core {
         let mut closing = tokio::task::JoinSet::new();
         for node in self.routes().all() {
             node.leases().close();
-            for lane in node.lanes().iter().cloned() {
+            for lane in node.lanes() {
+                let lane = lane.clone();
                 closing.spawn(async move { lane.close(deadline).await });
             }
         }

@@ -31,9 +31,8 @@ pub(super) fn is_worth_it(core: &Core, command: &Command, error: &ServerError) -
         // Such a code proves nothing when a script returns it: it may have written first.
         _ if command.is_script() => false,
         Refusal::TryAgain | Refusal::ClusterDown => cluster,
-        Refusal::Loading | Refusal::NoReplicas => true,
+        Refusal::Loading | Refusal::NoReplicas | Refusal::Redirect { .. } => true,
         Refusal::MasterDown | Refusal::ReadOnly => cluster || core.follows_primary(),
-        Refusal::Redirect { .. } => true,
         _ => false,
     }
 }
@@ -209,16 +208,15 @@ impl Trip {
                 Next::Send { node, asking } => self.send(&node, asking).await,
                 Next::Route => {
                     let node = self.core.routes().node(&self.command).cloned();
-                    match node {
-                        Some(node) => Next::Send { node, asking: false },
-                        None => {
-                            self.core.complain_unowned();
-                            if self.wait().await {
-                                Next::Route
-                            } else {
-                                let error = Error::timeout(Phase::Topology, self.timeout, None, Executed::No);
-                                Next::Done(Err(error))
-                            }
+                    if let Some(node) = node {
+                        Next::Send { node, asking: false }
+                    } else {
+                        self.core.complain_unowned();
+                        if self.wait().await {
+                            Next::Route
+                        } else {
+                            let error = Error::timeout(Phase::Topology, self.timeout, None, Executed::No);
+                            Next::Done(Err(error))
                         }
                     }
                 }

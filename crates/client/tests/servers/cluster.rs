@@ -15,7 +15,7 @@ async fn connect(cluster: &Cluster) -> Client {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn failovers_kills_and_reshards() {
     for_each_server("client::cluster::troubles", |kind| async move {
-        let options = ClusterOptions::default().node_timeout(Duration::from_millis(1000));
+        let options = ClusterOptions::default().node_timeout(Duration::from_secs(1));
         let cluster = Cluster::start(&kind, options).await.unwrap();
         let client = connect(&cluster).await;
         let load = Load::start(&client, "planned", 12);

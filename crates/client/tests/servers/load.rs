@@ -34,9 +34,12 @@ pub(crate) struct Outcome {
     pub(crate) errors: Vec<String>,
 }
 
+/// One write: what was said of it, when, and in which words.
+type Said = (Verdict, Instant, Option<String>);
+
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
-    tasks: Vec<tokio::task::JoinHandle<Vec<(Verdict, Instant, Option<String>)>>>,
+    tasks: Vec<tokio::task::JoinHandle<Vec<Said>>>,
     key: String,
 }
 

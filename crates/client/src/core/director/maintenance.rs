@@ -29,7 +29,7 @@ impl Director {
         let Some(core) = self.core.upgrade() else { return };
         match action {
             Action::Move(request) => self.start_move(&core, &request),
-            Action::Relax { scope, floor, .. } => self.relax(&core, scope, floor),
+            Action::Relax { scope, floor, .. } => self.relax(&core, &scope, floor),
             Action::Restore { scope } => self.restore(&core, &scope),
             Action::AskDns { name } => self.ask_dns(name),
             Action::RedirectDials { from, to, .. } => core.redirect_leases(&from, Some(&to)),
@@ -49,10 +49,10 @@ impl Director {
             return self.tell(failed(MoveError::Unsupported));
         }
         // A lease that nobody uses is closed: the next one is dialled at the target.
-        if let Carrier::Lane(lane) = &carrier {
-            if core.discard_idle_lease(lane.id()) {
-                return;
-            }
+        if let Carrier::Lane(lane) = &carrier
+            && core.discard_idle_lease(lane.id())
+        {
+            return;
         }
         let target = destination(&request.to);
         if !core.allows(&target) {
@@ -68,7 +68,7 @@ impl Director {
 
     pub(super) fn move_failed(&self, core: &Arc<Core>, carrier: CarrierId, number: u64) {
         if number >= super::topology::FAILOVERS {
-            return self.follow_again(core, carrier);
+            return Self::follow_again(core, carrier);
         }
         let cause = core.carrier(carrier).map_or(MoveError::Closed, |carrier| cause_of(&carrier));
         self.tell(Input::MoveFailed { conn: evenkeel_hitless::ConnId(number), cause });
@@ -84,23 +84,22 @@ impl Director {
         }
     }
 
-    fn relax(&mut self, core: &Core, scope: Scope, floor: Duration) {
+    fn relax(&mut self, core: &Core, scope: &Scope, floor: Duration) {
         self.next_floor += 1;
         let fresh = self.next_floor;
         let entry = self.floors.entry(scope.clone()).or_insert((fresh, floor));
         entry.1 = floor;
         let key = entry.0;
-        for carrier in self.in_scope(core, &scope) {
+        for carrier in self.in_scope(core, scope) {
             carrier.relax(key, floor);
         }
     }
 
     /// A connection that opens inside a window is relaxed as the others.
     pub(super) fn relax_new(&self, core: &Core, carrier: CarrierId, origin: &Origin) {
-        if let Some((key, floor)) = self.floors.get(&Scope::Endpoint(origin.endpoint.clone())) {
-            if let Some(carrier) = core.carrier(carrier) {
-                carrier.relax(*key, *floor);
-            }
+        let floor = self.floors.get(&Scope::Endpoint(origin.endpoint.clone()));
+        if let (Some((key, floor)), Some(carrier)) = (floor, core.carrier(carrier)) {
+            carrier.relax(*key, *floor);
         }
     }
 

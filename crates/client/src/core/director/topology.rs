@@ -113,16 +113,16 @@ impl Director {
         if lane.is_holding() {
             return;
         }
-        if let Some((since, from)) = self.failover.take() {
-            if from.as_ref() != Some(&primary) {
-                let took = clock::now().saturating_duration_since(since);
-                core.events().emit(&Event::FailoverCompleted { from, to: primary, took });
-            }
+        if let Some((since, from)) = self.failover.take()
+            && from.as_ref() != Some(&primary)
+        {
+            let took = clock::now().saturating_duration_since(since);
+            core.events().emit(&Event::FailoverCompleted { from, to: primary, took });
         }
     }
 
     /// A lane could not reach the new primary in time: it is told again while that is the primary.
-    pub(super) fn follow_again(&self, core: &Arc<Core>, carrier: CarrierId) {
+    pub(super) fn follow_again(core: &Arc<Core>, carrier: CarrierId) {
         if let (Some(carrier), Some(primary)) = (core.carrier(carrier), core.current_primary()) {
             follow(&carrier, &primary);
         }
