@@ -5,6 +5,8 @@ pub mod driver;
 pub mod machine;
 mod queue;
 
+#[cfg(feature = "tls")]
+pub use driver::tls::{TlsBuilder, TlsConfig, TlsError};
 #[cfg(feature = "tokio")]
 pub use driver::{
     dial::{ConnInfo, DialConfig, DialError, Phase},

@@ -5,6 +5,8 @@ pub mod dial;
 pub mod lane;
 pub mod lease;
 pub mod link;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod wire;
 
 use tokio::task::JoinHandle;
