@@ -3,6 +3,7 @@
 mod blocking;
 mod maintenance;
 mod moves;
+mod outside;
 mod peer;
 mod pubsub;
 mod same_as_redis;

@@ -90,6 +90,16 @@ impl Peer {
         self.next().await
     }
 
+    /// Asks for something whose reply is a number, be it an integer or a string.
+    pub(super) async fn next_integer(&mut self, args: &[&str]) -> u64 {
+        self.send(args).await;
+        let frame = self.next_frame().await;
+        match frame.as_str() {
+            Some(text) => text.parse().unwrap(),
+            None => frame.as_integer().unwrap().try_into().unwrap(),
+        }
+    }
+
     /// Whether nothing comes for a moment.
     pub(super) async fn is_silent(&mut self, time: Duration) -> bool {
         assert!(self.read.is_empty(), "unread: {:?}", self.read);
