@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails by panicking")]
 
 mod cluster;
+mod handoff;
 mod load;
 mod pubsub;
 mod sentinel;

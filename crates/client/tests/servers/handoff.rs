@@ -1,0 +1,105 @@
+//! Announced maintenance against the embedded server: nothing fails, nothing is lost, nothing comes twice.
+
+use std::time::Duration;
+
+use evenkeel_client::{Client, Delivery};
+use evenkeel_protocol::Notice;
+use evenkeel_testkit::server::{Audience, EmbeddedServer, Move};
+
+use crate::load::Load;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn moves_under_load_lose_nothing() {
+    let server = EmbeddedServer::builder().addresses(2).start().await.unwrap();
+    let client = Client::connect(server.url()).await.unwrap();
+    let load = Load::start(&client, "load", 8);
+    let mut news = client.subscribe(["news"]).await.unwrap();
+    let publisher = {
+        let client = client.clone();
+        tokio::spawn(async move {
+            let mut pace = tokio::time::interval(Duration::from_millis(2));
+            for number in 0..3000u32 {
+                client.publish("news", number.to_string()).await.unwrap();
+                pace.tick().await;
+            }
+        })
+    };
+    let listener = tokio::spawn(async move {
+        let (mut heard, mut gaps) = (Vec::new(), 0);
+        while heard.last() != Some(&2999u32) {
+            match tokio::time::timeout(Duration::from_secs(5), news.recv()).await {
+                Ok(Some(Delivery::Message { payload, .. })) => {
+                    heard.push(std::str::from_utf8(&payload).unwrap().parse().unwrap());
+                }
+                Ok(Some(Delivery::Gap { .. })) => gaps += 1,
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => break,
+            }
+        }
+        (heard, gaps)
+    });
+    // A connection of its own that waits through all of it.
+    let blocked = {
+        let client = client.clone();
+        tokio::spawn(async move { client.cmd("BLPOP").arg("never").arg(30).query::<Option<(String, String)>>().await })
+    };
+    let mut closed = 0;
+    for round in 0..6usize {
+        let plan = Move::new(round % 2, 1 - round % 2, Duration::from_millis(800));
+        let report = server.move_endpoint(plan).await.unwrap().finished().await.unwrap();
+        println!("{report:?}");
+        closed += server.counters(round % 2).closed_by_server;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    publisher.await.unwrap();
+    let (heard, gaps) = listener.await.unwrap();
+    let outcome = load.finish(&client).await;
+    println!("{outcome:?}; heard {}, gaps {gaps}, closed by the server {closed}", heard.len());
+    assert_eq!((outcome.failed, outcome.unknown, outcome.lost, outcome.doubled), (0, 0, 0, 0), "{outcome:?}");
+    assert_eq!(outcome.disordered, 0);
+    assert_eq!(heard, (0..3000).collect::<Vec<u32>>(), "in order, each once");
+    assert_eq!(gaps, 0);
+    blocked.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_announced_stall_is_waited_for() {
+    let server = EmbeddedServer::start().await.unwrap();
+    let client = Client::connect(format!("{}?timeout=1s", server.url())).await.unwrap();
+    let load = Load::start(&client, "load", 4);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let notice = |name: &str| {
+        let elements = evenkeel_protocol::Frame::parse(
+            &format!(">4\r\n+{name}\r\n:1\r\n:3\r\n*1\r\n+1\r\n").into(),
+            &evenkeel_protocol::Limits::default(),
+        );
+        Notice::parse(elements.unwrap().elements().unwrap()).unwrap().unwrap()
+    };
+    server.announce(&notice("FAILING_OVER"), Audience::All);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    server.hold_replies(None, Duration::from_secs(3));
+    tokio::time::sleep(Duration::from_millis(3300)).await;
+    let outcome = load.finish(&client).await;
+    assert_eq!((outcome.failed, outcome.unknown, outcome.lost, outcome.doubled), (0, 0, 0, 0), "{outcome:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn malformed_announcements_do_nothing() {
+    let server = EmbeddedServer::builder().addresses(2).start().await.unwrap();
+    let client = Client::connect(server.url()).await.unwrap();
+    let load = Load::start(&client, "load", 4);
+    for frame in [
+        ">1\r\n+MOVING\r\n",
+        ">4\r\n+MOVING\r\n+abc\r\n+xyz\r\n:5\r\n",
+        ">4\r\n+MOVING\r\n:9\r\n:1\r\n*1\r\n+h:1\r\n",
+        ">4\r\n+MOVING\r\n:9\r\n:1\r\n+noport\r\n",
+        ">3\r\n+SMIGRATED\r\n:1\r\n+x\r\n",
+        ">2\r\n+MIGRATING\r\n%0\r\n",
+    ] {
+        server.send_raw(frame.as_bytes(), Audience::All);
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let outcome = load.finish(&client).await;
+    assert_eq!((outcome.failed, outcome.unknown, outcome.lost, outcome.doubled), (0, 0, 0, 0), "{outcome:?}");
+    assert_eq!(server.counters(0).accepted + server.counters(1).accepted, 1);
+}
