@@ -30,10 +30,38 @@ pub struct GatewayConfig {
     pub session: SessionConfig,
     /// The HTTP API for servers.
     pub api: ApiConfig,
+    /// The application of Pusher's protocol. Default: unset, which switches that protocol off.
+    pub pusher: Option<PusherConfig>,
     /// Where Redis is, for the broker `redis`.
     pub redis: RedisConfig,
     /// How the gateway behaves while its broker is unreachable.
     pub outage: OutageConfig,
+}
+
+/// The application of Pusher's protocol.
+///
+/// While it is set, channels named `private-...` and `presence-...` need its signature, in every protocol.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PusherConfig {
+    /// The number of the application in paths of the REST API.
+    pub app_id: String,
+    /// The application's key, which clients know.
+    pub key: String,
+    /// The application's secret, which only servers know.
+    pub secret: String,
+    /// Whether clients may send events to each other on private channels. Default: false.
+    #[serde(default)]
+    pub client_events: bool,
+}
+
+impl std::fmt::Debug for PusherConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PusherConfig")
+            .field("app_id", &self.app_id)
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Where Redis is.
@@ -171,6 +199,7 @@ impl Default for GatewayConfig {
             limits: LimitsConfig::default(),
             session: SessionConfig::default(),
             api: ApiConfig::default(),
+            pusher: None,
             redis: RedisConfig::default(),
             outage: OutageConfig::default(),
         }

@@ -10,7 +10,7 @@ use crate::metrics::Metrics;
 use crate::namespace::Namespaces;
 use crate::origin::AllowedOrigins;
 use crate::publication::{Channel, json_line};
-use crate::wire::centrifugo::session::Rules;
+use crate::wire::machine::Rules;
 use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -74,6 +74,7 @@ impl GatewayBuilder {
             namespaces,
             limits: config.limits.clone(),
             ping_seconds: config.session.ping_interval.as_secs().max(1),
+            pusher: config.pusher.is_some(),
         };
         let listener = TcpListener::bind(config.listen)
             .await
@@ -87,6 +88,7 @@ impl GatewayBuilder {
         let shared = Arc::new(Shared {
             rules: Arc::new(rules),
             origins: AllowedOrigins::new(&config.allowed_origins),
+            pusher: config.pusher.clone().map(Arc::new),
             hub: Hub::new(senders.into(), broker.clone()),
             metrics: Arc::new(Metrics::default()),
             phase: watching.clone(),
@@ -129,6 +131,9 @@ fn check(config: &GatewayConfig) -> Result<(), ConfigError> {
     }
     if session.pong_timeout < Duration::from_secs(1) || session.pong_timeout >= session.ping_interval {
         return Err(ConfigError::new("session.pong_timeout", "must be at least 1s and below ping_interval"));
+    }
+    if config.pusher.as_ref().is_some_and(|app| app.key.is_empty() || app.secret.is_empty()) {
+        return Err(ConfigError::new("pusher", "key and secret must not be empty"));
     }
     if config.api.key.as_deref() == Some("") {
         return Err(ConfigError::new("api.key", "must not be empty; leave it out to switch the API off"));

@@ -35,7 +35,8 @@ mod ws;
 
 pub use broker::{Broker, MemoryBroker, Published, RedisBroker};
 pub use config::{
-    ApiConfig, BrokerKind, GatewayConfig, LimitsConfig, OutageConfig, RedisConfig, SessionConfig,
+    ApiConfig, BrokerKind, GatewayConfig, LimitsConfig, OutageConfig, PusherConfig, RedisConfig,
+    SessionConfig,
 };
 pub use error::{BrokerError, ConfigError, Error};
 pub use gateway::{Gateway, GatewayBuilder, GatewayHandle};

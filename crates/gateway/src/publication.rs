@@ -1,6 +1,6 @@
 //! A publication: what one publish gives to every subscriber, encoded once per client protocol.
 
-use crate::wire::Protocol;
+use crate::wire::{Encoded, Protocol};
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use std::fmt;
@@ -28,7 +28,7 @@ pub struct Publication {
     channel: Channel,
     data: Bytes,
     position: Option<Position>,
-    frames: [OnceLock<Bytes>; Protocol::COUNT],
+    frames: [OnceLock<Encoded>; Protocol::COUNT],
 }
 
 impl Publication {
@@ -58,10 +58,13 @@ impl Publication {
     }
 
     /// The frame for sessions of `protocol`, shared.
-    pub(crate) fn frame(&self, protocol: Protocol) -> &Bytes {
-        let [centrifugo] = &self.frames;
+    pub(crate) fn encoded(&self, protocol: Protocol) -> &Encoded {
+        let [centrifugo, pusher, raw, sse] = &self.frames;
         let slot = match protocol {
             Protocol::Centrifugo => centrifugo,
+            Protocol::Pusher => pusher,
+            Protocol::Raw => raw,
+            Protocol::Sse => sse,
         };
         slot.get_or_init(|| protocol.encode(self))
     }

@@ -8,3 +8,10 @@ pub(crate) fn now() -> Instant {
     let now = tokio::time::Instant::now();
     now.into_std()
 }
+
+/// Seconds since 1970, by the wall clock; 0 before that.
+pub(crate) fn unix_seconds() -> u64 {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+    let now = std::time::SystemTime::now();
+    now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

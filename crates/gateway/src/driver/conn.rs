@@ -8,7 +8,7 @@ use crate::hub::shard::Sink;
 use crate::metrics::Metrics;
 use crate::outbox::{Bounds, Outbox, Pushed, Written};
 use crate::publication::Channel;
-use crate::wire::Protocol;
+use crate::wire::{Farewell, Protocol, raw};
 use crate::ws;
 use crate::ws::close::CloseCode;
 use bytes::Bytes;
@@ -92,9 +92,14 @@ impl Conn {
         &self.stream
     }
 
-    /// Ends the session with a close frame. With `drop_queued` it goes out before anything that still waits.
-    pub(crate) fn close(&self, code: CloseCode, drop_queued: bool) {
-        self.end(Some(ws::encode::close(Some(code))), drop_queued);
+    /// Ends the session. With `drop_queued` the last frame goes out before anything that still waits.
+    pub(crate) fn say_farewell(&self, why: Farewell, drop_queued: bool) {
+        self.end(Some(self.protocol.farewell(why)), drop_queued);
+    }
+
+    /// Ends a WebSocket with a close code.
+    pub(crate) fn close(&self, code: CloseCode) {
+        self.end(Some(ws::encode::close(Some(code))), false);
     }
 
     /// Ends the session with a last frame, or with none.
@@ -216,11 +221,11 @@ impl Conn {
         let progress = self.progress.swap(false, Ordering::Relaxed);
         if !self.state.lock().outbox.is_empty() {
             if !progress {
-                self.close(self.protocol.slow(), true);
+                self.say_farewell(Farewell::Slow, true);
             }
             return;
         }
-        self.unanswered.store(true, Ordering::Relaxed);
+        self.unanswered.store(self.protocol.wants_pong(), Ordering::Relaxed);
         self.push(self.protocol.ping());
         self.flush();
     }
@@ -229,7 +234,7 @@ impl Conn {
     pub(crate) fn check_pong(&self) {
         if self.unanswered.load(Ordering::Relaxed) {
             Metrics::count(&self.metrics.closed_no_pong);
-            self.close(self.protocol.no_pong(), true);
+            self.say_farewell(Farewell::NoPong, true);
             self.flush();
         }
     }
@@ -244,7 +249,7 @@ impl Sink for Conn {
         let pushed = self.state.lock().outbox.push(frame, self.bounds);
         if pushed == Pushed::Overflow {
             Metrics::count(&self.metrics.closed_slow);
-            self.close(self.protocol.slow(), true);
+            self.say_farewell(Farewell::Slow, true);
         }
     }
 
@@ -264,7 +269,7 @@ impl Sink for Conn {
         drop(state);
         if pushed == Pushed::Overflow {
             Metrics::count(&self.metrics.closed_slow);
-            self.close(self.protocol.slow(), true);
+            self.say_farewell(Farewell::Slow, true);
         }
         self.task.wake();
     }
@@ -272,6 +277,14 @@ impl Sink for Conn {
     fn unsubscribed(&self, channel: &Channel, serial: u32) {
         self.state.lock().notices.push((channel.clone(), serial));
         self.task.wake();
+    }
+
+    fn end_at_gap(&self) {
+        self.close(raw::GAP);
+    }
+
+    fn is_client(&self, client: &str) -> bool {
+        self.identity.get().is_some_and(|identity| *identity.client == *client)
     }
 
     fn mark(&self) -> bool {

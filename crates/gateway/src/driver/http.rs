@@ -56,6 +56,9 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Full<By
     if let Some(method) = path.strip_prefix("/api/") {
         return server_api(shared, method, request).await;
     }
+    if let Some(rest) = path.strip_prefix("/apps/") {
+        return pusher_api(shared, rest, request).await;
+    }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here");
         refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -97,6 +100,23 @@ async fn server_api(shared: &Shared, method: &str, request: Request<Incoming>) -
             response
         }
         None => text(StatusCode::NOT_FOUND, "there is no such method"),
+    }
+}
+
+async fn pusher_api(shared: &Shared, rest: &str, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let method = request.method().as_str().to_owned();
+    let path = request.uri().path().to_owned();
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let Ok(body) = Limited::new(request.into_body(), MAX_BODY).collect().await else {
+        return text(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long or was cut");
+    };
+    match super::rest::call(shared, (&method, &path, &query), rest, &body.to_bytes()).await {
+        Ok(answer) => {
+            let mut response = Response::new(Full::new(Bytes::from(answer.to_string())));
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response
+        }
+        Err((status, words)) => text(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST), words),
     }
 }
 

@@ -4,6 +4,8 @@ pub(crate) mod clock;
 pub(crate) mod conn;
 pub(crate) mod http;
 pub(crate) mod open;
+pub(crate) mod rest;
+pub(crate) mod route;
 pub(crate) mod session;
 pub(crate) mod shard;
 pub(crate) mod shared;

@@ -2,13 +2,12 @@
 
 use super::conn::Conn;
 use super::http;
+use super::route::{Admitted, Route, refusal, route};
 use super::session::Task;
 use super::shared::{Phase, Shared, reached};
 use crate::hub::Command;
 use crate::metrics::Metrics;
-use crate::wire::Protocol;
-use crate::ws::handshake::{self, Head, Refusal};
-use bytes::Bytes;
+use crate::ws::handshake::Head;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -97,32 +96,29 @@ async fn open(shared: &Arc<Shared>, mut stream: TcpStream) -> Option<Box<Task>> 
             drop(timeout(shared.config.session.close_timeout, stream.write_all(&answer)).await);
             None
         }
-        Route::WebSocket(answer) => {
-            if stream.write_all(&answer).await.is_err() {
+        Route::Session(session) => {
+            if stream.write_all(&session.answer).await.is_err() {
                 return None;
             }
             let rest = read.bytes.get(read.head..).unwrap_or_default().to_vec();
-            start(shared, stream, rest).await
+            start(shared, stream, session, rest).await
         }
     }
 }
 
-async fn start(shared: &Arc<Shared>, stream: TcpStream, rest: Vec<u8>) -> Option<Box<Task>> {
-    let conn = Conn::new(stream, Protocol::Centrifugo, shared.bounds(), shared.metrics.clone());
+async fn start(
+    shared: &Arc<Shared>,
+    stream: TcpStream,
+    session: Box<Admitted>,
+    rest: Vec<u8>,
+) -> Option<Box<Task>> {
+    let conn = Conn::new(stream, session.protocol, shared.bounds(), shared.metrics.clone());
     let conn = Arc::new(conn);
     let shard = shared.pick_shard();
     shared.hub.tell(shard, Command::Attach(conn.clone())).await;
-    let mut task = Box::new(Task::new(shared.clone(), conn.clone(), shard));
-    let connected = timeout(shared.config.session.connect_timeout, async {
-        task.feed(rest).await && task.run_until_connected().await
-    });
-    match connected.await {
-        Ok(true) => return Some(task),
-        Ok(false) => {}
-        Err(_elapsed) => {
-            conn.close(Protocol::Centrifugo.stale(), false);
-            conn.flush();
-        }
+    let mut task = Box::new(Task::new(shared.clone(), conn, session.machine, shard));
+    if task.begin(rest).await && task.run_until_connected(shared.config.session.connect_timeout).await {
+        return Some(task);
     }
     task.finish().await;
     None
@@ -135,14 +131,7 @@ struct Read {
     route: Route,
 }
 
-/// Where a request goes.
-enum Route {
-    Http,
-    Refused(Bytes),
-    WebSocket(Bytes),
-}
-
-async fn read_head(shared: &Shared, stream: &mut TcpStream) -> io::Result<Read> {
+async fn read_head(shared: &Arc<Shared>, stream: &mut TcpStream) -> io::Result<Read> {
     let most = shared.config.limits.max_head;
     let mut bytes = Vec::with_capacity(1_024);
     loop {
@@ -175,37 +164,4 @@ async fn read_head(shared: &Shared, stream: &mut TcpStream) -> io::Result<Read> 
             }
         }
     }
-}
-
-fn route(shared: &Shared, head: &Head<'_>) -> Route {
-    if head.path() != "/connection/websocket" {
-        return Route::Http;
-    }
-    let origin = head.header("origin");
-    let origin_clear = origin.is_some() || !head.has("origin");
-    if !origin_clear || !shared.origins.allows(origin, head.header("host").unwrap_or_default()) {
-        return Route::Refused(refusal(403, "Forbidden", "this origin is not among the allowed ones"));
-    }
-    match handshake::accept(head) {
-        Ok(answer) => Route::WebSocket(answer),
-        Err(why @ (Refusal::BadKey | Refusal::BadRequest)) => {
-            Route::Refused(refusal(400, "Bad Request", &why.to_string()))
-        }
-        Err(why @ Refusal::BadVersion) => {
-            let text = why.to_string();
-            Route::Refused(Bytes::from(format!(
-                "HTTP/1.1 426 Upgrade Required\r\nSec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n\
-                 Connection: close\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{text}",
-                text.len()
-            )))
-        }
-        Err(why @ Refusal::NoUpgrade) => Route::Refused(refusal(400, "Bad Request", &why.to_string())),
-    }
-}
-
-fn refusal(status: u16, name: &str, text: &str) -> Bytes {
-    Bytes::from(format!(
-        "HTTP/1.1 {status} {name}\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{text}",
-        text.len()
-    ))
 }

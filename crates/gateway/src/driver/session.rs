@@ -3,18 +3,19 @@
 //! While it waits it holds one small future: reads go through a buffer of the thread, and everything bigger is
 //! boxed for as long as it runs.
 
+use super::clock;
 use super::conn::{Conn, Identity, Wake};
 use super::shared::Shared;
-use crate::broker::HistoryQuery;
+use crate::broker::{History, HistoryQuery};
 use crate::error::BrokerError;
 use crate::hub::Command;
 use crate::hub::shard::Sink;
 use crate::metrics::Metrics;
 use crate::namespace::ChannelOptions;
 use crate::publication::{Channel, Epoch, Position};
-use crate::wire::centrifugo::command::{self, Command as Request};
-use crate::wire::centrifugo::encode::Replies;
-use crate::wire::centrifugo::session::{BAD_REQUEST, Effect, Outcome, Session, Step};
+use crate::wire::centrifugo::session::BAD_REQUEST;
+use crate::wire::machine::{Effect, Machine, Outcome, Step};
+use crate::wire::{Farewell, Protocol};
 use crate::ws::close::CloseCode;
 use crate::ws::decode::{Decoder, Event};
 use crate::ws::{Opcode, encode};
@@ -24,7 +25,8 @@ use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown;
 use std::sync::Arc;
-use tokio::time::timeout;
+use std::time::Duration;
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// Bytes of the buffer that all sessions of one thread read through.
 const SCRATCH: usize = 16 * 1024;
@@ -38,7 +40,7 @@ thread_local! {
 pub(crate) struct Task {
     shared: Arc<Shared>,
     conn: Arc<Conn>,
-    machine: Box<Session>,
+    machine: Box<dyn Machine>,
     decoder: Decoder,
     shard: u32,
 }
@@ -46,7 +48,7 @@ pub(crate) struct Task {
 /// What one read gave.
 #[derive(Default)]
 struct Heard {
-    commands: Vec<Request>,
+    asked: bool,
     last: Option<Last>,
 }
 
@@ -67,23 +69,30 @@ struct Activation {
 }
 
 impl Task {
-    pub(crate) fn new(shared: Arc<Shared>, conn: Arc<Conn>, shard: usize) -> Self {
-        let client = format!("{:032x}", fastrand::u128(..)).into_boxed_str();
-        let machine = Box::new(Session::new(shared.rules.clone(), client));
+    pub(crate) fn new(shared: Arc<Shared>, conn: Arc<Conn>, machine: Box<dyn Machine>, shard: usize) -> Self {
         let decoder = Decoder::new(shared.config.limits.max_message);
         Self { shared, conn, machine, decoder, shard: shard as u32 }
     }
 
-    /// Feeds bytes that came together with the request.
-    pub(crate) async fn feed(&mut self, mut bytes: Vec<u8>) -> bool {
-        let heard = decode(&mut self.decoder, &self.conn, &mut bytes);
+    /// Does what the session begins with, and takes the bytes that came together with the request.
+    pub(crate) async fn begin(&mut self, mut bytes: Vec<u8>) -> bool {
+        let mut heard = decode(&mut self.decoder, &self.conn, &mut *self.machine, &mut bytes);
+        heard.asked = true;
         self.act(heard).await
     }
 
-    /// Runs until the client has connected; false when it is over before.
-    pub(crate) async fn run_until_connected(&mut self) -> bool {
+    /// Runs until the client has connected; false when it is over before, or has not in time.
+    pub(crate) async fn run_until_connected(&mut self, limit: Duration) -> bool {
+        let deadline = Instant::from_std(clock::now() + limit);
         while !self.machine.is_connected() {
-            if !self.turn().await {
+            // Only the wait has the deadline: what was asked is done to its end.
+            let conn = self.conn.clone();
+            let Ok(wake) = timeout_at(deadline, poll_fn(|cx| conn.poll_wake(cx))).await else {
+                self.conn.say_farewell(Farewell::Stale, false);
+                self.conn.flush();
+                return false;
+            };
+            if !self.wake(wake).await {
                 return false;
             }
         }
@@ -97,7 +106,12 @@ impl Task {
 
     /// Waits for one thing and does it; false when the session is over.
     async fn turn(&mut self) -> bool {
-        match poll_fn(|cx| self.conn.poll_wake(cx)).await {
+        let wake = poll_fn(|cx| self.conn.poll_wake(cx)).await;
+        self.wake(wake).await
+    }
+
+    async fn wake(&mut self, wake: Wake) -> bool {
+        match wake {
             Wake::Closing | Wake::Gone => false,
             Wake::Notices(notices) => {
                 self.forget(notices);
@@ -105,7 +119,7 @@ impl Task {
             }
             Wake::Readable => {
                 let heard = self.read();
-                if heard.commands.is_empty() && heard.last.is_none() {
+                if !heard.asked && heard.last.is_none() {
                     return true;
                 }
                 Box::pin(self.act(heard)).await
@@ -117,7 +131,7 @@ impl Task {
     pub(crate) async fn finish(self) {
         self.shared.hub.tell(self.shard as usize, Command::Detach(self.conn.clone())).await;
         for channel in self.machine.channels() {
-            self.shared.hub.release(channel);
+            self.shared.hub.release(&channel);
         }
         let limit = self.shared.config.session.close_timeout;
         // Whether the client took the last frame in time changes nothing any more.
@@ -148,19 +162,24 @@ impl Task {
 
     fn read(&mut self) -> Heard {
         READ_BUFFER.with_borrow_mut(|buffer| match self.conn.stream().try_read(buffer) {
-            Ok(0) => Heard { commands: Vec::new(), last: Some(Last::Gone) },
+            Ok(0) => Heard { asked: false, last: Some(Last::Gone) },
             Ok(read) => {
                 self.conn.heard();
-                decode(&mut self.decoder, &self.conn, buffer.get_mut(..read).unwrap_or_default())
+                decode(
+                    &mut self.decoder,
+                    &self.conn,
+                    &mut *self.machine,
+                    buffer.get_mut(..read).unwrap_or_default(),
+                )
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Heard::default(),
-            Err(_gone) => Heard { commands: Vec::new(), last: Some(Last::Gone) },
+            Err(_gone) => Heard { asked: false, last: Some(Last::Gone) },
         })
     }
 
     /// Does what was heard; false when the session is over.
     async fn act(&mut self, heard: Heard) -> bool {
-        if !heard.commands.is_empty() && !self.run_commands(heard.commands).await {
+        if heard.asked && !self.run_requests().await {
             return false;
         }
         let code = match heard.last {
@@ -177,31 +196,34 @@ impl Task {
         false
     }
 
-    async fn run_commands(&mut self, commands: Vec<Request>) -> bool {
-        let mut replies = Replies::default();
+    /// Runs what was asked, in its order; false when the session is over.
+    async fn run_requests(&mut self) -> bool {
         let mut activations = Vec::new();
         let mut closed = None;
-        for command in commands {
+        // One for all of them: while the broker is away they fail together, and the session is heard again.
+        let deadline = Instant::from_std(clock::now() + self.shared.config.outage.subscribe_timeout);
+        loop {
             let ended = self.conn.notices();
             self.forget(ended);
-            match self.machine.handle(command, &mut replies) {
-                Step::Close(code) => {
+            match self.machine.step() {
+                None => break,
+                Some(Step::Close(code)) => {
                     closed = Some(code);
                     break;
                 }
-                Step::Done => {}
-                Step::Run(effect) => {
-                    let outcome = self.execute(effect, &mut activations).await;
-                    self.machine.complete(outcome, &mut replies);
+                Some(Step::Done) => {}
+                Some(Step::Run(effect)) => {
+                    let outcome = self.execute(effect, deadline, &mut activations).await;
+                    self.machine.complete(outcome);
                 }
             }
         }
-        if let Some(frame) = replies.into_frame() {
+        if let Some(frame) = self.machine.take_frames() {
             self.conn.push(frame);
         }
         if let Some(code) = closed {
             Metrics::count(&self.shared.metrics.violations);
-            self.conn.close(code, false);
+            self.conn.close(code);
         } else {
             if let Some(identity) = self.machine.take_identity() {
                 let (client, user) = identity;
@@ -217,11 +239,11 @@ impl Task {
         closed.is_none()
     }
 
-    async fn execute(&self, effect: Effect, activations: &mut Vec<Activation>) -> Outcome {
+    async fn execute(&self, effect: Effect, deadline: Instant, activations: &mut Vec<Activation>) -> Outcome {
         let broker = self.shared.hub.broker();
         match effect {
             Effect::History { channel, options, query } => {
-                Outcome::History(self.in_time(broker.history(&channel, &options, query)).await)
+                Outcome::History(in_time(deadline, broker.history(&channel, &options, query)).await)
             }
             Effect::Publish { channel, options, data } => {
                 let published = broker.publish(&channel, data, &options).await;
@@ -232,9 +254,15 @@ impl Task {
                 Metrics::count(counter);
                 Outcome::Published(published)
             }
-            Effect::Subscribe { channel, serial, options, since } => {
+            Effect::Subscribe { channel, serial, options, joining, since } => {
                 self.shared.hub.acquire(&channel, &options);
-                let result = self.join(&channel, serial, &options, since.as_ref()).await;
+                let result = match in_time(deadline, broker.ready(&channel)).await {
+                    Ok(()) if joining => {
+                        let joined = self.join(deadline, &channel, serial, &options, since.as_ref());
+                        joined.await.map(Some)
+                    }
+                    other => other.map(|()| None),
+                };
                 match &result {
                     Ok(history) => {
                         let at =
@@ -258,16 +286,12 @@ impl Task {
     /// Waits for the channel, and reads what the client may have missed while the shard holds what comes.
     async fn join(
         &self,
+        deadline: Instant,
         channel: &Channel,
         serial: u32,
         options: &Arc<ChannelOptions>,
         since: Option<&Position>,
-    ) -> Result<Option<crate::broker::History>, BrokerError> {
-        let broker = self.shared.hub.broker();
-        self.in_time(broker.ready(channel)).await?;
-        if !options.keeps_history() {
-            return Ok(None);
-        }
+    ) -> Result<History, BrokerError> {
         let conn = self.conn.clone();
         self.tell(Command::Subscribe { conn, channel: channel.clone(), serial }).await;
         let query = HistoryQuery {
@@ -275,7 +299,7 @@ impl Task {
             limit: if since.is_some() { self.shared.config.limits.max_recovered } else { 0 },
             reverse: false,
         };
-        let history = self.in_time(broker.history(channel, options, query)).await;
+        let history = in_time(deadline, self.shared.hub.broker().history(channel, options, query)).await;
         if history.is_err() {
             self.tell(Command::Unsubscribe { conn: self.conn.clone(), channel: channel.clone() }).await;
         }
@@ -284,14 +308,7 @@ impl Task {
             let recovered = history.continues(since);
             Metrics::count(if recovered { &metrics.recovered } else { &metrics.unrecovered });
         }
-        history.map(Some)
-    }
-
-    async fn in_time<T>(&self, call: impl Future<Output = Result<T, BrokerError>>) -> Result<T, BrokerError> {
-        match timeout(self.shared.config.outage.subscribe_timeout, call).await {
-            Ok(result) => result,
-            Err(_elapsed) => Err(BrokerError::Unavailable),
-        }
+        history
     }
 
     async fn tell(&self, command: Command) {
@@ -307,17 +324,30 @@ impl Task {
     }
 }
 
-/// Turns bytes into commands; answers pings in passing.
-fn decode(decoder: &mut Decoder, conn: &Conn, mut bytes: &mut [u8]) -> Heard {
+async fn in_time<T>(
+    deadline: Instant,
+    call: impl Future<Output = Result<T, BrokerError>>,
+) -> Result<T, BrokerError> {
+    match timeout_at(deadline, call).await {
+        Ok(result) => result,
+        Err(_elapsed) => Err(BrokerError::Unavailable),
+    }
+}
+
+/// Gives the machine what was said; answers pings in passing.
+fn decode(decoder: &mut Decoder, conn: &Conn, machine: &mut dyn Machine, mut bytes: &mut [u8]) -> Heard {
     let mut heard = Heard::default();
+    if conn.protocol() == Protocol::Sse {
+        // A reader of events has nothing to say.
+        return heard;
+    }
     let mut ponged = false;
     while heard.last.is_none() {
         match decoder.decode(&mut bytes) {
             Ok(None) => break,
-            Ok(Some(Event::Text(text))) => match command::parse(&text) {
-                Ok(more) if heard.commands.is_empty() => heard.commands = more,
-                Ok(more) => heard.commands.extend(more),
-                Err(_bad) => heard.last = Some(Last::Violation(BAD_REQUEST)),
+            Ok(Some(Event::Text(text))) => match machine.hear(&text) {
+                Ok(()) => heard.asked = true,
+                Err(code) => heard.last = Some(Last::Violation(code)),
             },
             Ok(Some(Event::Binary(_))) => heard.last = Some(Last::Violation(BAD_REQUEST)),
             Ok(Some(Event::Ping(payload))) => {

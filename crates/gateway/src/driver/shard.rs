@@ -2,9 +2,10 @@
 
 use super::conn::Conn;
 use super::shared::{Phase, Shared};
-use crate::hub::shard::{Shard, Sink};
+use crate::hub::shard::Shard;
 use crate::hub::{Command, SHARD_QUEUE};
 use crate::metrics::Metrics;
+use crate::wire::Farewell;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -73,7 +74,7 @@ fn apply(
         Command::Disconnect { who } => {
             shard.visit(0, 1, |conn| {
                 if conn.is(&who) {
-                    conn.close(conn.protocol().disconnected(), false);
+                    conn.say_farewell(Farewell::Disconnected, false);
                     conn.flush();
                 }
             });
@@ -149,6 +150,6 @@ async fn drain(
 }
 
 fn say_goodbye(conn: &Arc<Conn>) {
-    conn.close(conn.protocol().shutdown(), false);
+    conn.say_farewell(Farewell::Shutdown, false);
     conn.flush();
 }

@@ -1,11 +1,11 @@
 //! What all tasks of one gateway share.
 
-use crate::config::GatewayConfig;
+use crate::config::{GatewayConfig, PusherConfig};
 use crate::hub::Hub;
 use crate::metrics::{Gauges, Metrics};
 use crate::origin::AllowedOrigins;
 use crate::outbox::Bounds;
-use crate::wire::centrifugo::session::Rules;
+use crate::wire::machine::Rules;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::watch;
@@ -40,6 +40,7 @@ pub(crate) struct Shared {
     pub(crate) config: GatewayConfig,
     pub(crate) rules: Arc<Rules>,
     pub(crate) origins: AllowedOrigins,
+    pub(crate) pusher: Option<Arc<PusherConfig>>,
     pub(crate) hub: Hub,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) phase: watch::Receiver<Phase>,

@@ -15,6 +15,8 @@ use std::sync::Arc;
 
 /// Publications held for one joining subscription; beyond it the client is told to come again.
 const MAX_HELD: usize = 1_024;
+/// The offset of a subscription that takes whatever comes next.
+const ADRIFT: u64 = u64::MAX;
 
 /// Where the shard puts frames for one session.
 pub(crate) trait Sink {
@@ -26,6 +28,10 @@ pub(crate) trait Sink {
     fn write_now(&self, frame: &Bytes);
     /// Tells the session that it no longer hears `channel`. Comes before the frame that tells the client.
     fn unsubscribed(&self, channel: &Channel, serial: u32);
+    /// Ends the session: publications may be missing, and its protocol cannot say so.
+    fn end_at_gap(&self);
+    /// Whether the client has this id.
+    fn is_client(&self, client: &str) -> bool;
     /// Marks the sink as written to; true when it was not marked before.
     fn mark(&self) -> bool;
     /// The place of the session in its shard.
@@ -126,7 +132,7 @@ impl<S: Sink> Shard<S> {
         };
         let Some(state) = self.channels.get_mut(index) else { return };
         let held = joining.then(Vec::new);
-        state.subscribers.push(Subscriber { sink: sink.clone(), serial, offset: 0, held });
+        state.subscribers.push(Subscriber { sink: sink.clone(), serial, offset: ADRIFT, held });
         let place = Place { channel: index, index: state.subscribers.len() - 1 };
         if let Some(session) = self.sessions.get_mut(sink.slot()) {
             session.subscriptions.push(place);
@@ -211,15 +217,13 @@ impl<S: Sink> Shard<S> {
             }
             return state.subscribers.len();
         };
-        match &state.epoch {
-            Some(epoch) if *epoch == position.epoch => {}
+        if state.epoch.as_ref().is_some_and(|epoch| *epoch != position.epoch) {
             // Either the epoch is new or the publication is old; who comes again learns which.
-            Some(_) => {
-                self.end_live(channel, dirty);
-                self.hold(channel, publication);
-                return 0;
-            }
-            None => {}
+            self.end_live(channel, dirty);
+        }
+        let Some(state) = self.channels.get_mut(channel) else { return 0 };
+        if state.epoch.is_none() {
+            state.epoch = Some(position.epoch.clone());
         }
         let mut gaps = Vec::new();
         let mut taken = 0;
@@ -238,7 +242,16 @@ impl<S: Sink> Shard<S> {
         }
         // From the back, as each removal moves the last one.
         for index in gaps.into_iter().rev() {
-            self.end(Place { channel, index }, Ended::Insufficient, dirty);
+            let stays = self.end(Place { channel, index }, Ended::Insufficient, dirty);
+            let subscriber = self
+                .channels
+                .get_mut(channel)
+                .and_then(|state| state.subscribers.get_mut(index))
+                .filter(|_| stays);
+            if let Some(subscriber) = subscriber {
+                subscriber.offer(&position.epoch, publication, false, dirty);
+                taken += 1;
+            }
         }
         taken
     }
@@ -310,14 +323,32 @@ impl<S: Sink> Shard<S> {
         }
     }
 
-    fn end(&mut self, place: Place, why: Ended, dirty: &mut Vec<Arc<S>>) {
-        let Some(state) = self.channels.get(place.channel) else { return };
-        let Some(subscriber) = state.subscribers.get(place.index) else { return };
+    /// Ends a subscription; true when it stays after all, as its protocol only tells of the gap.
+    fn end(&mut self, place: Place, why: Ended, dirty: &mut Vec<Arc<S>>) -> bool {
+        let Some(state) = self.channels.get_mut(place.channel) else { return false };
+        let Some(subscriber) = state.subscribers.get(place.index) else { return false };
         let sink = subscriber.sink.clone();
+        let frame = sink.protocol().encode_end(&state.name, why);
+        if why == Ended::Insufficient && !sink.protocol().resubscribes() {
+            if sink.protocol().ends_at_gap() {
+                sink.end_at_gap();
+                return false;
+            }
+            if let Some(frame) = frame {
+                give(&sink, frame, dirty);
+            }
+            if let Some(subscriber) = state.subscribers.get_mut(place.index) {
+                subscriber.offset = ADRIFT;
+            }
+            return true;
+        }
         sink.unsubscribed(&state.name, subscriber.serial);
-        give(&sink, sink.protocol().encode_end(&state.name, why), dirty);
+        if let Some(frame) = frame {
+            give(&sink, frame, dirty);
+        }
         self.forget(&sink, place);
         self.drop_subscriber(place);
+        false
     }
 
     /// Ends the live subscriptions of a channel; joining ones go on, as their history is still to be read.
@@ -349,15 +380,6 @@ impl<S: Sink> Shard<S> {
             }
         }
     }
-
-    fn hold(&mut self, channel: usize, publication: &Arc<Publication>) {
-        let Some(state) = self.channels.get_mut(channel) else { return };
-        for held in state.subscribers.iter_mut().filter_map(|subscriber| subscriber.held.as_mut()) {
-            if held.len() < MAX_HELD {
-                held.push(publication.clone());
-            }
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -383,11 +405,13 @@ impl<S: Sink> Subscriber<S> {
         if position.epoch != *epoch {
             return Offered::Gap;
         }
-        if position.offset <= self.offset {
-            return Offered::Old;
-        }
-        if position.offset != self.offset + 1 {
-            return Offered::Gap;
+        if self.offset != ADRIFT {
+            if position.offset <= self.offset {
+                return Offered::Old;
+            }
+            if position.offset != self.offset + 1 {
+                return Offered::Gap;
+            }
         }
         self.offset = position.offset;
         self.give(publication, alone, dirty);
@@ -395,11 +419,14 @@ impl<S: Sink> Subscriber<S> {
     }
 
     fn give(&self, publication: &Arc<Publication>, alone: bool, dirty: &mut Vec<Arc<S>>) {
-        let frame = publication.frame(self.sink.protocol());
+        let encoded = publication.encoded(self.sink.protocol());
+        if encoded.except.as_deref().is_some_and(|client| self.sink.is_client(client)) {
+            return;
+        }
         if alone {
-            self.sink.write_now(frame);
+            self.sink.write_now(&encoded.frame);
         } else {
-            give(&self.sink, frame.clone(), dirty);
+            give(&self.sink, encoded.frame.clone(), dirty);
         }
     }
 }

@@ -1,71 +1,129 @@
 //! The protocols that clients speak: one module each, all over the same hub.
 
 pub(crate) mod centrifugo;
+pub(crate) mod machine;
+pub(crate) mod pusher;
+pub(crate) mod raw;
+pub(crate) mod sse;
 
 use crate::hub::shard::Ended;
 use crate::publication::{Channel, Publication};
+use crate::ws;
 use crate::ws::close::CloseCode;
 use bytes::Bytes;
 
 /// A protocol that a session speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
+    /// Centrifugo's JSON protocol.
     Centrifugo,
+    /// Pusher's protocol 7.
+    Pusher,
+    /// A WebSocket without a protocol: one message a frame.
+    Raw,
+    /// Server-sent events over HTTP.
+    Sse,
+}
+
+/// A publication as one protocol has it.
+#[derive(Clone, Debug)]
+pub(crate) struct Encoded {
+    /// Whole frames, transport header included.
+    pub(crate) frame: Bytes,
+    /// The client that does not get it, as it sent it.
+    pub(crate) except: Option<Box<str>>,
+}
+
+/// How a session is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Farewell {
+    /// The server API wants the client gone for good.
+    Disconnected,
+    /// A heartbeat was not answered.
+    NoPong,
+    /// The server stops; the client is to come back.
+    Shutdown,
+    /// The client reads too slowly.
+    Slow,
+    /// The client never said who it is.
+    Stale,
 }
 
 impl Protocol {
     /// How many there are: each publication has a place for the frame of each.
-    pub(crate) const COUNT: usize = 1;
+    pub(crate) const COUNT: usize = 4;
 
-    /// Encodes a publication as whole frames of this protocol, transport header included.
-    pub(crate) fn encode(self, publication: &Publication) -> Bytes {
+    /// Encodes a publication.
+    pub(crate) fn encode(self, publication: &Publication) -> Encoded {
+        let whole = |frame| Encoded { frame, except: None };
         match self {
-            Self::Centrifugo => centrifugo::encode::publication(publication),
+            Self::Centrifugo => whole(centrifugo::encode::publication(publication)),
+            Self::Pusher => pusher::encode::publication(publication),
+            Self::Raw => whole(raw::publication(publication)),
+            Self::Sse => whole(sse::publication(publication)),
         }
     }
 
-    /// The frame that tells a client of a subscription that the server ended.
-    pub(crate) fn encode_end(self, channel: &Channel, why: Ended) -> Bytes {
+    /// The frame that tells a client of a subscription that the server ended, or of a gap in one that goes on.
+    pub(crate) fn encode_end(self, channel: &Channel, why: Ended) -> Option<Bytes> {
         match self {
-            Self::Centrifugo => centrifugo::encode::unsubscribed(channel, why),
+            Self::Centrifugo => Some(centrifugo::encode::unsubscribed(channel, why)),
+            Self::Pusher => pusher::encode::gap(channel, why),
+            Self::Raw => None,
+            Self::Sse => Some(sse::gap()),
         }
+    }
+
+    /// Whether clients can subscribe anew by themselves when a subscription ends. The others stay subscribed,
+    /// and are told of the gap.
+    pub(crate) const fn resubscribes(self) -> bool {
+        matches!(self, Self::Centrifugo)
+    }
+
+    /// Whether a gap ends the whole session, as nothing in the protocol could tell of it.
+    pub(crate) const fn ends_at_gap(self) -> bool {
+        matches!(self, Self::Raw)
     }
 
     /// The heartbeat.
     pub(crate) fn ping(self) -> Bytes {
         match self {
             Self::Centrifugo => Bytes::from_static(b"\x81\x02{}"),
+            Self::Pusher => pusher::encode::ping(),
+            Self::Raw => Bytes::from_static(b"\x89\x00"),
+            Self::Sse => Bytes::from_static(b":\n\n"),
         }
     }
 
-    pub(crate) const fn slow(self) -> CloseCode {
+    /// Whether a heartbeat is to be answered.
+    pub(crate) const fn wants_pong(self) -> bool {
+        !matches!(self, Self::Sse)
+    }
+
+    /// The last frame of a session.
+    pub(crate) fn farewell(self, why: Farewell) -> Bytes {
         match self {
-            Self::Centrifugo => CloseCode::new(3008, "slow"),
+            Self::Sse => sse::farewell(why),
+            _ => ws::encode::close(Some(self.close_code(why))),
         }
     }
 
-    pub(crate) const fn no_pong(self) -> CloseCode {
-        match self {
-            Self::Centrifugo => CloseCode::new(3012, "no pong"),
-        }
-    }
-
-    pub(crate) const fn stale(self) -> CloseCode {
-        match self {
-            Self::Centrifugo => CloseCode::new(3502, "stale"),
-        }
-    }
-
-    /// The server API wants the client gone for good.
-    pub(crate) const fn disconnected(self) -> CloseCode {
-        match self {
-            Self::Centrifugo => CloseCode::new(3503, "force disconnect"),
-        }
-    }
-
-    pub(crate) const fn shutdown(self) -> CloseCode {
-        match self {
-            Self::Centrifugo => CloseCode::new(3001, "shutdown"),
+    /// The close code. Which ones bring a client back, and how soon, each protocol says itself; Pusher's
+    /// 4200 to 4299 would bring it back at once and for ever, so they are never used.
+    const fn close_code(self, why: Farewell) -> CloseCode {
+        match (self, why) {
+            (Self::Pusher, Farewell::Disconnected) => CloseCode::new(4009, "disconnected by the server"),
+            (Self::Pusher, Farewell::NoPong) => CloseCode::new(4100, "no pong"),
+            (Self::Pusher, Farewell::Shutdown) => CloseCode::new(4100, "shutdown"),
+            (Self::Pusher, Farewell::Slow) => CloseCode::new(4100, "slow"),
+            (Self::Pusher, Farewell::Stale) => CloseCode::new(4100, "stale"),
+            (Self::Centrifugo, Farewell::Disconnected) => CloseCode::new(3503, "force disconnect"),
+            (Self::Centrifugo, Farewell::Shutdown) => CloseCode::new(3001, "shutdown"),
+            (_, Farewell::Disconnected) => CloseCode::new(1008, "disconnected by the server"),
+            (_, Farewell::NoPong) => CloseCode::new(3012, "no pong"),
+            (_, Farewell::Shutdown) => CloseCode::new(1001, "shutdown"),
+            (_, Farewell::Slow) => CloseCode::new(3008, "slow"),
+            (_, Farewell::Stale) => CloseCode::new(3502, "stale"),
         }
     }
 }

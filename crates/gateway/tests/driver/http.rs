@@ -3,6 +3,7 @@
 use crate::peer::Peer;
 use crate::start::{DEADLINE, gateway, over};
 use evenkeel_gateway::MemoryBroker;
+use md5::{Digest, Md5};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -114,5 +115,28 @@ async fn the_server_api_ends_subscriptions_and_sessions() {
     assert_eq!(peer.subscribe("news").await["subscribe"], json!({}), "and may come again");
     api(address, "disconnect", json!({"client":client})).await;
     assert_eq!(peer.closed().await, 3503);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn pushers_rest_api_publishes_what_is_signed() {
+    let gateway = gateway().await;
+    let address = gateway.local_addr();
+    let mut peer = Peer::open(address, "/app/app-key?protocol=7").await;
+    peer.json().await;
+    peer.say(r#"{"event":"pusher:subscribe","data":{"channel":"room"}}"#).await;
+    peer.json().await;
+    let body = r#"{"name":"tick","channels":["room"],"data":"{\"n\":1}"}"#;
+    #[expect(clippy::disallowed_methods, reason = "signatures carry the time")]
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let sum = crate::pusher::hex(&Md5::digest(body));
+    let query = format!("auth_key=app-key&auth_timestamp={now}&auth_version=1.0&body_md5={sum}");
+    let signature = crate::pusher::mac(&format!("POST\n/apps/3/events\n{query}"));
+    let path = format!("/apps/3/events?{query}&auth_signature={signature}");
+    assert_eq!(post(address, &path, "", body).await, (200, "{}".to_owned()));
+    assert_eq!(peer.json().await, json!({"event":"tick","channel":"room","data":"{\"n\":1}"}));
+    assert_eq!(post(address, &path.replace("room", "x"), "", &body.replace("tick", "tock")).await.0, 401);
+    assert_eq!(post(address, &path.replace("/3/", "/4/"), "", body).await.0, 404);
+    assert_eq!(get(address, "/apps/3/channels").await.0, 401);
     gateway.stop().await;
 }

@@ -13,4 +13,6 @@ mod hostile;
 mod http;
 mod npm;
 mod peer;
+mod pusher;
 mod start;
+mod streams;

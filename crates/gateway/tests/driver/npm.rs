@@ -1,4 +1,4 @@
-//! The npm client `centrifuge`, unmodified, against the gateway.
+//! The npm clients `centrifuge` and `pusher-js`, unmodified, against the gateway.
 //!
 //! Skipped, with the reason printed, where npm or its registry cannot be reached.
 
@@ -33,7 +33,7 @@ async fn install_once() -> Result<PathBuf, String> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/npm");
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("npm");
     std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
-    for name in ["package.json", "centrifuge.mjs"] {
+    for name in ["package.json", "centrifuge.mjs", "pusher.mjs"] {
         std::fs::copy(source.join(name), folder.join(name)).map_err(|error| error.to_string())?;
     }
     let npm = Command::new("npm")
@@ -61,6 +61,10 @@ struct Browser {
 impl Browser {
     /// `None` when the library cannot be had here.
     async fn start(gateway: &Gateway) -> Option<Self> {
+        Self::run(gateway, "centrifuge.mjs").await
+    }
+
+    async fn run(gateway: &Gateway, program: &str) -> Option<Self> {
         let folder = match install().await {
             Ok(folder) => folder,
             Err(reason) => {
@@ -69,7 +73,7 @@ impl Browser {
             }
         };
         let mut child = Command::new("node")
-            .arg("centrifuge.mjs")
+            .arg(program)
             .arg(format!("ws://{}/connection/websocket", gateway.local_addr()))
             .current_dir(folder)
             .stdin(Stdio::piped())
@@ -170,4 +174,36 @@ async fn centrifuge_recovers_through_a_gateway_restart() {
     assert!(!browser.seen.iter().any(|event| event["event"] == "disconnected"));
     second.stop().await;
     elsewhere.stop().await;
+}
+
+#[tokio::test]
+async fn pusher_js_subscribes_hears_and_comes_back_after_a_restart() {
+    let broker = Arc::new(MemoryBroker::new());
+    let first = over(config(), broker.clone()).await;
+    let address = first.local_addr();
+    let Some(mut one) = Browser::run(&first, "pusher.mjs").await else { return };
+    let Some(mut two) = Browser::run(&first, "pusher.mjs").await else { return };
+    for browser in [&mut one, &mut two] {
+        for channel in ["room", "private-a", "private-forbidden"] {
+            browser.order(json!({"do":"subscribe","channel":channel})).await;
+        }
+        browser.expect("refused", json!({"channel":"private-forbidden","status":401})).await;
+    }
+    one.order(json!({"do":"trigger","channel":"private-a","name":"client-typing","data":{"n":1}})).await;
+    two.expect("message", json!({"channel":"private-a","name":"client-typing","data":{"n":1}})).await;
+    first.handle().publish("room", r#"{"event":"tick","data":{"n":2}}"#).await.unwrap();
+    for browser in [&mut one, &mut two] {
+        browser.expect("message", json!({"channel":"room","name":"tick","data":{"n":2}})).await;
+    }
+    let own = one.seen.iter().filter(|event| event["name"] == "client-typing").count();
+    assert_eq!(own, 0, "what a client sends does not come back to it");
+    first.stop().await;
+    let mut same = config();
+    same.listen = address;
+    let second = over(same, broker).await;
+    one.expect("connected", json!({})).await;
+    one.expect("subscribed", json!({"channel":"room"})).await;
+    second.handle().publish("room", r#"{"event":"tick","data":{"n":3}}"#).await.unwrap();
+    one.expect("message", json!({"name":"tick","data":{"n":3}})).await;
+    second.stop().await;
 }

@@ -1,6 +1,8 @@
 //! Gateways for tests, on ports of the system's choice.
 
-use evenkeel_gateway::{Access, Broker, ChannelOptions, Gateway, GatewayConfig, MemoryBroker, Namespace};
+use evenkeel_gateway::{
+    Access, Broker, ChannelOptions, Gateway, GatewayConfig, MemoryBroker, Namespace, PusherConfig,
+};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +24,12 @@ pub(crate) fn config() -> GatewayConfig {
     config.session.drain = Duration::from_millis(100);
     config.session.close_timeout = Duration::from_millis(200);
     config.api.key = Some("hush".to_owned());
+    config.pusher = Some(PusherConfig {
+        app_id: "3".to_owned(),
+        key: "app-key".to_owned(),
+        secret: "app-secret".to_owned(),
+        client_events: true,
+    });
     config
 }
 

@@ -15,15 +15,17 @@ struct Ear {
     ended: RefCell<Vec<u32>>,
     marked: Cell<bool>,
     slot: Cell<usize>,
+    name: String,
+    protocol: Cell<Option<Protocol>>,
 }
 
 impl Sink for Ear {
     fn protocol(&self) -> Protocol {
-        Protocol::Centrifugo
+        self.protocol.get().unwrap_or(Protocol::Centrifugo)
     }
 
     fn push(&self, frame: Bytes) {
-        let text = String::from_utf8_lossy(&frame[2..]).into_owned();
+        let text = String::from_utf8_lossy(if frame[0] < 0x80 { &frame } else { &frame[2..] }).into_owned();
         let what = match serde_json::from_str::<serde_json::Value>(&text) {
             Ok(value) if value["push"]["unsubscribe"].is_object() => {
                 format!("end {}", value["push"]["unsubscribe"]["code"])
@@ -40,6 +42,14 @@ impl Sink for Ear {
 
     fn unsubscribed(&self, _channel: &Channel, serial: u32) {
         self.ended.borrow_mut().push(serial);
+    }
+
+    fn end_at_gap(&self) {
+        self.push(Bytes::from_static(b"closed"));
+    }
+
+    fn is_client(&self, client: &str) -> bool {
+        client == self.name
     }
 
     fn mark(&self) -> bool {
@@ -262,4 +272,38 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn who_cannot_come_again_stays_and_is_told() {
+    let mut bench = Bench::new();
+    let (pusher, raw) = (bench.ear(), bench.ear());
+    pusher.protocol.set(Some(Protocol::Sse));
+    raw.protocol.set(Some(Protocol::Raw));
+    for ear in [&pusher, &raw] {
+        bench.shard.subscribe(ear, &"x".into(), 1, false);
+    }
+    assert_eq!(bench.publish("x", "E", 5), 2, "they begin wherever the channel is");
+    assert_eq!(bench.publish("x", "E", 7), 1);
+    let heard = pusher.taken();
+    assert!(heard[1].contains("gap") && heard[2].contains("data: 7"), "{heard:?}");
+    assert_eq!(bench.publish("x", "F", 1), 1, "a new life of the channel");
+    let heard = pusher.taken();
+    assert!(heard[0].contains("gap") && heard[1].contains("data: 1"), "{heard:?}");
+    assert_eq!(raw.taken().last().map(String::as_str), Some("closed"));
+    assert!(pusher.ended.borrow().is_empty());
+}
+
+#[test]
+fn the_one_who_sent_it_does_not_get_it() {
+    let mut bench = Bench::new();
+    let other = bench.ear();
+    let sender = Arc::new(Ear { slot: Cell::new(usize::MAX), name: "1.2".to_owned(), ..Ear::default() });
+    bench.shard.attach(sender.clone());
+    for ear in [&sender, &other] {
+        ear.protocol.set(Some(Protocol::Pusher));
+        bench.shard.subscribe(ear, &"x".into(), 1, false);
+    }
+    bench.plain("x", r#"{"event":"client-a","data":1,"socket":"1.2"}"#);
+    assert_eq!((sender.taken().len(), other.taken().len()), (0, 1));
 }

@@ -1,34 +1,25 @@
 //! The session machine of Centrifugo's protocol: commands in, effects and replies out.
 //!
-//! It decides what a client may do and says what is to be done; it never does it. After each
-//! [`Effect`] the driver hands back its outcome before the next command, so replies keep the order of commands.
+//! A client connects first, and may then subscribe, publish and read as its channels' options allow.
 //!
 //! ```text
 //! opening --connect--> connected --violation--> (closed by the driver with the code given)
 //! ```
 
 use super::ReplyError;
-use super::command::{Command, History as HistoryRequest, Publish, Subscribe};
+use super::command::{self, Command, History as HistoryRequest, Publish, Subscribe};
 use super::encode::Replies;
-use crate::broker::{History, HistoryQuery, Published};
-use crate::config::LimitsConfig;
+use crate::broker::HistoryQuery;
 use crate::error::BrokerError;
-use crate::namespace::{ChannelOptions, Namespaces};
+use crate::namespace::ChannelOptions;
 use crate::publication::{Channel, Epoch, Position, json_line};
+use crate::wire::machine::{Effect, Machine, Outcome, Rules, Step};
 use crate::ws::close::CloseCode;
 use bytes::Bytes;
 use std::sync::Arc;
 
 pub(crate) const BAD_REQUEST: CloseCode = CloseCode::new(3501, "bad request");
 const INVALID_TOKEN: CloseCode = CloseCode::new(3500, "invalid token");
-
-/// What every session of a gateway shares.
-#[derive(Debug)]
-pub(crate) struct Rules {
-    pub(crate) namespaces: Namespaces,
-    pub(crate) limits: LimitsConfig,
-    pub(crate) ping_seconds: u64,
-}
 
 /// One session.
 #[derive(Debug)]
@@ -41,6 +32,9 @@ pub(crate) struct Session {
     /// The number of the latest subscription.
     serial: u32,
     pending: Option<Pending>,
+    /// Commands that were heard and not handled yet, the next one last.
+    heard: Vec<Command>,
+    replies: Replies,
 }
 
 /// A channel subscribed to, and which of the session's subscriptions this is: news of an older one on the same
@@ -49,49 +43,6 @@ pub(crate) struct Session {
 struct Subscription {
     channel: Channel,
     serial: u32,
-}
-
-/// What the driver is to do before it goes on.
-#[derive(Debug)]
-pub(crate) enum Effect {
-    History {
-        channel: Channel,
-        options: Arc<ChannelOptions>,
-        query: HistoryQuery,
-    },
-    Publish {
-        channel: Channel,
-        options: Arc<ChannelOptions>,
-        data: Bytes,
-    },
-    /// Subscribe; `since` is what the client saw last.
-    Subscribe {
-        channel: Channel,
-        serial: u32,
-        options: Arc<ChannelOptions>,
-        since: Option<Position>,
-    },
-    Unsubscribe {
-        channel: Channel,
-    },
-}
-
-/// What came of an [`Effect`].
-#[derive(Debug)]
-pub(crate) enum Outcome {
-    History(Result<History, BrokerError>),
-    Published(Result<Published, BrokerError>),
-    /// With the history for channels that keep one.
-    Subscribed(Result<Option<History>, BrokerError>),
-    Unsubscribed,
-}
-
-/// What follows from a command.
-#[derive(Debug)]
-pub(crate) enum Step {
-    Close(CloseCode),
-    Done,
-    Run(Effect),
 }
 
 /// The command whose effect is under way.
@@ -113,35 +64,12 @@ impl Session {
             channels: Vec::new(),
             serial: 0,
             pending: None,
+            heard: Vec::new(),
+            replies: Replies::default(),
         }
     }
 
-    pub(crate) fn is_connected(&self) -> bool {
-        self.connected
-    }
-
-    /// The client's id and user, once, after it has connected.
-    pub(crate) fn take_identity(&mut self) -> Option<(Box<str>, Box<str>)> {
-        if !self.connected || self.client.is_empty() {
-            return None;
-        }
-        Some((std::mem::take(&mut self.client), self.user.clone()))
-    }
-
-    /// The channels subscribed to.
-    pub(crate) fn channels(&self) -> impl Iterator<Item = &Channel> {
-        self.channels.iter().map(|subscription| &subscription.channel)
-    }
-
-    /// Forgets a subscription that the server ended; false when it had ended already.
-    pub(crate) fn unsubscribed(&mut self, channel: &Channel, serial: u32) -> bool {
-        let before = self.channels.len();
-        self.channels.retain(|other| other.serial != serial || other.channel != *channel);
-        self.channels.len() < before
-    }
-
-    /// Takes one command.
-    pub(crate) fn handle(&mut self, command: Command, replies: &mut Replies) -> Step {
+    fn handle(&mut self, command: Command) -> Step {
         let id = command.id;
         if id == 0 && command.send.is_none() {
             return Step::Close(BAD_REQUEST);
@@ -155,7 +83,7 @@ impl Session {
                 return Step::Close(INVALID_TOKEN);
             }
             self.connected = true;
-            replies.connected(id, &self.client, self.rules.ping_seconds);
+            self.replies.connected(id, &self.client, self.rules.ping_seconds);
             return Step::Done;
         }
         if !self.connected {
@@ -164,13 +92,13 @@ impl Session {
         let result = if let Some(subscribe) = command.subscribe {
             self.subscribe(id, subscribe)
         } else if let Some(unsubscribe) = command.unsubscribe {
-            Ok(self.unsubscribe(id, &unsubscribe.channel, replies))
+            Ok(self.unsubscribe(id, &unsubscribe.channel))
         } else if let Some(publish) = command.publish {
             self.publish(id, publish)
         } else if let Some(history) = command.history {
             self.history(id, &history)
         } else if command.ping.is_some() {
-            replies.empty(id, "ping");
+            self.replies.empty(id, "ping");
             Ok(Step::Done)
         } else if command.send.is_some() {
             Ok(Step::Done)
@@ -185,40 +113,41 @@ impl Session {
             Err(ReplyError::METHOD_NOT_FOUND)
         };
         result.unwrap_or_else(|error| {
-            replies.error(id, error);
+            self.replies.error(id, error);
             Step::Done
         })
     }
 
-    /// Takes the outcome of the effect that [`Self::handle`] asked for.
-    pub(crate) fn complete(&mut self, outcome: Outcome, replies: &mut Replies) {
+    fn finish(&mut self, outcome: Outcome) {
         match (self.pending.take(), outcome) {
             (Some(Pending::Subscribe { id, channel, recoverable, since }), Outcome::Subscribed(result)) => {
                 match result {
                     Ok(None) => {
                         self.channels.push(Subscription { channel, serial: self.serial });
-                        replies.subscribed(id);
+                        self.replies.subscribed(id);
                     }
                     Ok(Some(history)) => {
                         self.channels.push(Subscription { channel, serial: self.serial });
                         let recovered = since.map(|since| history.continues(&since));
-                        replies.subscribed_at(id, recoverable, &history, recovered);
+                        self.replies.subscribed_at(id, recoverable, &history, recovered);
                     }
-                    Err(error) => replies.error(id, reply_error(error)),
+                    Err(error) => self.replies.error(id, reply_error(error)),
                 }
             }
             (Some(Pending::Publish { id }), Outcome::Published(result)) => match result {
-                Ok(_) => replies.empty(id, "publish"),
-                Err(error) => replies.error(id, reply_error(error)),
+                Ok(_) => self.replies.empty(id, "publish"),
+                Err(error) => self.replies.error(id, reply_error(error)),
             },
             (Some(Pending::History { id, since }), Outcome::History(result)) => match result {
                 Ok(history) if since.is_some_and(|epoch| epoch != history.top.epoch) => {
-                    replies.error(id, ReplyError::UNRECOVERABLE);
+                    self.replies.error(id, ReplyError::UNRECOVERABLE);
                 }
-                Ok(history) => replies.history(id, &history),
-                Err(error) => replies.error(id, reply_error(error)),
+                Ok(history) => self.replies.history(id, &history),
+                Err(error) => self.replies.error(id, reply_error(error)),
             },
-            (Some(Pending::Unsubscribe { id }), Outcome::Unsubscribed) => replies.empty(id, "unsubscribe"),
+            (Some(Pending::Unsubscribe { id }), Outcome::Unsubscribed) => {
+                self.replies.empty(id, "unsubscribe");
+            }
             // An outcome that nobody waits for changes nothing.
             _ => {}
         }
@@ -231,11 +160,18 @@ impl Session {
         if channel.len() > self.rules.limits.max_channel_name {
             return Err(ReplyError::BAD_REQUEST);
         }
+        if self.rules.is_reserved(channel) {
+            return Err(ReplyError::PERMISSION_DENIED);
+        }
         self.rules.namespaces.options(channel).cloned().ok_or(ReplyError::UNKNOWN_CHANNEL)
     }
 
+    fn names(&self) -> impl Iterator<Item = &Channel> {
+        self.channels.iter().map(|subscription| &subscription.channel)
+    }
+
     fn is_subscribed(&self, channel: &str) -> bool {
-        self.channels().any(|other| &**other == channel)
+        self.names().any(|other| &**other == channel)
     }
 
     fn subscribe(&mut self, id: u32, request: Subscribe) -> Result<Step, ReplyError> {
@@ -262,12 +198,18 @@ impl Session {
             recoverable: options.recovery,
             since: since.clone(),
         });
-        Ok(Step::Run(Effect::Subscribe { channel, serial: self.serial, options, since }))
+        Ok(Step::Run(Effect::Subscribe {
+            channel,
+            serial: self.serial,
+            joining: options.keeps_history(),
+            options,
+            since,
+        }))
     }
 
-    fn unsubscribe(&mut self, id: u32, channel: &str, replies: &mut Replies) -> Step {
-        let Some(at) = self.channels().position(|other| &**other == channel) else {
-            replies.empty(id, "unsubscribe");
+    fn unsubscribe(&mut self, id: u32, channel: &str) -> Step {
+        let Some(at) = self.names().position(|other| &**other == channel) else {
+            self.replies.empty(id, "unsubscribe");
             return Step::Done;
         };
         let channel = self.channels.swap_remove(at).channel;
@@ -306,6 +248,54 @@ impl Session {
         let since = request.since.as_ref().filter(|since| !since.epoch.is_empty());
         self.pending = Some(Pending::History { id, since: since.map(|since| since.epoch.as_str().into()) });
         Ok(Step::Run(Effect::History { channel: request.channel.as_str().into(), options, query }))
+    }
+}
+
+impl Machine for Session {
+    fn hear(&mut self, text: &str) -> Result<(), CloseCode> {
+        let commands = command::parse(text).map_err(|_bad| BAD_REQUEST)?;
+        if !commands.is_empty() {
+            self.heard.splice(0..0, commands.into_iter().rev());
+        }
+        Ok(())
+    }
+
+    fn step(&mut self) -> Option<Step> {
+        let Some(command) = self.heard.pop() else {
+            // An idle session holds no room for commands.
+            self.heard = Vec::new();
+            return None;
+        };
+        Some(self.handle(command))
+    }
+
+    fn complete(&mut self, outcome: Outcome) {
+        self.finish(outcome);
+    }
+
+    fn take_frames(&mut self) -> Option<Bytes> {
+        std::mem::take(&mut self.replies).into_frame()
+    }
+
+    fn is_connected(&self) -> bool {
+        self.connected
+    }
+
+    fn take_identity(&mut self) -> Option<(Box<str>, Box<str>)> {
+        if !self.connected || self.client.is_empty() {
+            return None;
+        }
+        Some((std::mem::take(&mut self.client), self.user.clone()))
+    }
+
+    fn channels(&self) -> Vec<Channel> {
+        self.names().cloned().collect()
+    }
+
+    fn unsubscribed(&mut self, channel: &Channel, serial: u32) -> bool {
+        let before = self.channels.len();
+        self.channels.retain(|other| other.serial != serial || other.channel != *channel);
+        self.channels.len() < before
     }
 }
 

@@ -1,11 +1,10 @@
-use super::{BAD_REQUEST, Effect, Outcome, Rules, Session, Step};
+use super::{BAD_REQUEST, Session};
 use crate::broker::{History, Published};
 use crate::config::LimitsConfig;
 use crate::error::BrokerError;
 use crate::namespace::{Access, ChannelOptions, Namespace, Namespaces};
 use crate::publication::Position;
-use crate::wire::centrifugo::command::parse;
-use crate::wire::centrifugo::encode::Replies;
+use crate::wire::machine::{Effect, Machine, Outcome, Rules, Step};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -19,17 +18,17 @@ fn rules() -> Arc<Rules> {
         namespaces: Namespaces::new(&open, &list).unwrap(),
         limits: LimitsConfig { max_channels: 2, ..LimitsConfig::default() },
         ping_seconds: 25,
+        pusher: true,
     })
 }
 
 struct Bench {
     session: Session,
-    replies: Replies,
 }
 
 impl Bench {
     fn new() -> Self {
-        Self { session: Session::new(rules(), "c1".into()), replies: Replies::default() }
+        Self { session: Session::new(rules(), "c1".into()) }
     }
 
     fn connected() -> Self {
@@ -40,12 +39,12 @@ impl Bench {
     }
 
     fn say(&mut self, text: &str) -> Step {
-        let mut commands = parse(text).unwrap();
-        self.session.handle(commands.remove(0), &mut self.replies)
+        self.session.hear(text).unwrap();
+        self.session.step().unwrap()
     }
 
     fn heard(&mut self) -> Value {
-        let frame = std::mem::take(&mut self.replies).into_frame().unwrap();
+        let frame = self.session.take_frames().unwrap();
         let head = if frame[1] == 126 { 4 } else { 2 };
         serde_json::from_slice(&frame[head..]).unwrap()
     }
@@ -61,7 +60,7 @@ impl Bench {
         else {
             panic!("no subscription");
         };
-        self.session.complete(Outcome::Subscribed(Ok(None)), &mut self.replies);
+        self.session.complete(Outcome::Subscribed(Ok(None)));
         self.heard();
         serial
     }
@@ -88,12 +87,12 @@ fn a_plain_subscription() {
     let step = bench.say(r#"{"id":2,"subscribe":{"channel":"a","recover":true,"flag":1}}"#);
     let Step::Run(Effect::Subscribe { channel, since, .. }) = step else { panic!("{step:?}") };
     assert_eq!((&*channel, since), ("a", None));
-    bench.session.complete(Outcome::Subscribed(Ok(None)), &mut bench.replies);
+    bench.session.complete(Outcome::Subscribed(Ok(None)));
     assert_eq!(bench.heard(), json!({"id":2,"subscribe":{}}));
     assert_eq!(bench.error(r#"{"id":3,"subscribe":{"channel":"a"}}"#), 105);
     let step = bench.say(r#"{"id":4,"unsubscribe":{"channel":"a"}}"#);
     assert!(matches!(step, Step::Run(Effect::Unsubscribe { .. })));
-    bench.session.complete(Outcome::Unsubscribed, &mut bench.replies);
+    bench.session.complete(Outcome::Unsubscribed);
     assert_eq!(bench.heard(), json!({"id":4,"unsubscribe":{}}));
     assert!(matches!(bench.say(r#"{"id":5,"unsubscribe":{"channel":"a"}}"#), Step::Done));
     assert_eq!(bench.heard(), json!({"id":5,"unsubscribe":{}}));
@@ -112,7 +111,7 @@ fn recovery_says_what_it_did() {
         assert_eq!(since, Position { epoch: epoch.into(), offset });
         let history =
             History { top: Position { epoch: "E".into(), offset: 7 }, publications: vec![], complete };
-        bench.session.complete(Outcome::Subscribed(Ok(Some(history))), &mut bench.replies);
+        bench.session.complete(Outcome::Subscribed(Ok(Some(history))));
         let reply = bench.heard();
         assert_eq!(reply["subscribe"]["was_recovering"], true);
         assert_eq!(reply["subscribe"].get("recovered").is_some(), recovered, "{epoch} {offset} {complete}");
@@ -133,6 +132,7 @@ fn errors_have_their_codes() {
     assert_eq!(bench.error(r#"{"id":2,"publish":{"channel":"closed:a","data":1}}"#), 103);
     assert_eq!(bench.error(r#"{"id":2,"publish":{"channel":"a"}}"#), 107);
     assert_eq!(bench.error(r#"{"id":2,"history":{"channel":"kept:a"}}"#), 103);
+    assert_eq!(bench.error(r#"{"id":2,"subscribe":{"channel":"private-a"}}"#), 103);
     assert_eq!(bench.error(r#"{"id":2,"rpc":{}}"#), 108);
     assert_eq!(bench.error(r#"{"id":2,"presence":{"channel":"a"}}"#), 108);
     assert_eq!(bench.error(r#"{"id":2,"dance":{}}"#), 104);
@@ -145,15 +145,15 @@ fn errors_have_their_codes() {
 fn a_broker_that_is_away_makes_the_client_try_again() {
     let mut bench = Bench::connected();
     assert!(matches!(bench.say(r#"{"id":2,"subscribe":{"channel":"a"}}"#), Step::Run(_)));
-    bench.session.complete(Outcome::Subscribed(Err(BrokerError::Unavailable)), &mut bench.replies);
+    bench.session.complete(Outcome::Subscribed(Err(BrokerError::Unavailable)));
     let reply = bench.heard();
     assert_eq!(
         (reply["error"]["code"].as_u64(), reply["error"]["temporary"].as_bool()),
         (Some(100), Some(true))
     );
-    assert_eq!(bench.session.channels().count(), 0);
+    assert_eq!(bench.session.channels().len(), 0);
     assert!(matches!(bench.say(r#"{"id":3,"publish":{"channel":"a","data":{}}}"#), Step::Run(_)));
-    bench.session.complete(Outcome::Published(Ok(Published::Accepted)), &mut bench.replies);
+    bench.session.complete(Outcome::Published(Ok(Published::Accepted)));
     assert_eq!(bench.heard(), json!({"id":3,"publish":{}}));
 }
 
@@ -164,6 +164,6 @@ fn news_of_an_older_subscription_ends_no_newer_one() {
     assert!(bench.session.unsubscribed(&"a".into(), first));
     let second = bench.subscribe("a");
     assert!(!bench.session.unsubscribed(&"a".into(), first));
-    assert_eq!(bench.session.channels().count(), 1);
+    assert_eq!(bench.session.channels().len(), 1);
     assert!(bench.session.unsubscribed(&"a".into(), second));
 }

@@ -1,0 +1,103 @@
+//! What every protocol's session machine has in common: text in, effects and frames out.
+//!
+//! A machine decides what a client may do and says what is to be done; it never does it. Its driver asks for
+//! one [`Step`] after the other and hands back the outcome of each [`Effect`] before the next, so answers keep
+//! the order of requests.
+
+use crate::broker::{History, HistoryQuery, Published};
+use crate::config::LimitsConfig;
+use crate::error::BrokerError;
+use crate::namespace::{ChannelOptions, Namespaces};
+use crate::publication::{Channel, Position};
+use crate::ws::close::CloseCode;
+use bytes::Bytes;
+use std::fmt;
+use std::sync::Arc;
+
+/// What every session of a gateway shares.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    pub(crate) namespaces: Namespaces,
+    pub(crate) limits: LimitsConfig,
+    pub(crate) ping_seconds: u64,
+    /// Whether Pusher's protocol is on, and its signed channels are kept for it.
+    pub(crate) pusher: bool,
+}
+
+impl Rules {
+    /// Whether a channel needs a signature that only Pusher's protocol has.
+    pub(crate) fn is_reserved(&self, channel: &str) -> bool {
+        self.pusher && super::pusher::is_signed(channel)
+    }
+}
+
+/// What the driver is to do before it goes on.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    History {
+        channel: Channel,
+        options: Arc<ChannelOptions>,
+        query: HistoryQuery,
+    },
+    Publish {
+        channel: Channel,
+        options: Arc<ChannelOptions>,
+        data: Bytes,
+    },
+    /// Subscribe. With `joining` the history is read first, and `since` is what the client saw last.
+    Subscribe {
+        channel: Channel,
+        serial: u32,
+        options: Arc<ChannelOptions>,
+        joining: bool,
+        since: Option<Position>,
+    },
+    Unsubscribe {
+        channel: Channel,
+    },
+}
+
+/// What came of an [`Effect`].
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    History(Result<History, BrokerError>),
+    Published(Result<Published, BrokerError>),
+    /// With the history when it was joined.
+    Subscribed(Result<Option<History>, BrokerError>),
+    Unsubscribed,
+}
+
+/// What follows from a request.
+#[derive(Debug)]
+pub(crate) enum Step {
+    Close(CloseCode),
+    Done,
+    Run(Effect),
+}
+
+/// The session machine of one protocol.
+pub(crate) trait Machine: Send + Sync + fmt::Debug {
+    /// Takes a text message; an error ends the session after what was asked before.
+    fn hear(&mut self, text: &str) -> Result<(), CloseCode>;
+
+    /// What follows from the next request; `None` when all are done.
+    fn step(&mut self) -> Option<Step>;
+
+    /// Takes the outcome of the effect of the last step.
+    fn complete(&mut self, outcome: Outcome);
+
+    /// The frames that answer what was asked so far.
+    fn take_frames(&mut self) -> Option<Bytes>;
+
+    /// Whether the client has said who it is.
+    fn is_connected(&self) -> bool;
+
+    /// The client's id and user, once, after it has connected.
+    fn take_identity(&mut self) -> Option<(Box<str>, Box<str>)>;
+
+    /// The channels subscribed to.
+    fn channels(&self) -> Vec<Channel>;
+
+    /// Forgets a subscription that the server ended; false when it had ended already.
+    fn unsubscribed(&mut self, channel: &Channel, serial: u32) -> bool;
+}

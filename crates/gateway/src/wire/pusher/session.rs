@@ -1,0 +1,223 @@
+//! The session machine of Pusher's protocol.
+//!
+//! ```text
+//! open (connection_established is the first frame) --subscribe, client events--> open --violation--> closed
+//! ```
+
+use super::{auth, encode, is_signed};
+use crate::config::PusherConfig;
+use crate::error::BrokerError;
+use crate::publication::{Channel, json_line};
+use crate::wire::machine::{Effect, Machine, Outcome, Rules, Step};
+use crate::ws::close::CloseCode;
+use bytes::{Bytes, BytesMut};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// What clients are told to wait in silence before they send a heartbeat.
+const ACTIVITY_TIMEOUT: u64 = 120;
+/// Codes from 4000 to 4099 keep a client from coming back.
+const BAD_MESSAGE: CloseCode = CloseCode::new(4006, "invalid message");
+
+#[derive(Deserialize)]
+struct Heard {
+    event: String,
+    #[serde(default)]
+    channel: String,
+    #[serde(default)]
+    data: Value,
+}
+
+/// One session.
+#[derive(Debug)]
+pub(crate) struct Session {
+    rules: Arc<Rules>,
+    app: Arc<PusherConfig>,
+    socket: Box<str>,
+    named: bool,
+    subscriptions: Vec<(Channel, u32)>,
+    serial: u32,
+    heard: VecDeque<Box<Heard>>,
+    pending: Option<Channel>,
+    frames: BytesMut,
+}
+
+impl std::fmt::Debug for Heard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Heard").field("event", &self.event).finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    pub(crate) fn new(rules: Arc<Rules>, app: Arc<PusherConfig>, socket: Box<str>) -> Self {
+        let mut session = Self {
+            rules,
+            app,
+            socket,
+            named: false,
+            subscriptions: Vec::new(),
+            serial: 0,
+            heard: VecDeque::new(),
+            pending: None,
+            frames: BytesMut::new(),
+        };
+        let hello = json!({ "socket_id": &*session.socket, "activity_timeout": ACTIVITY_TIMEOUT });
+        session.say(&json!({ "event": "pusher:connection_established", "data": hello.to_string() }));
+        session
+    }
+
+    fn say(&mut self, event: &Value) {
+        self.frames.extend_from_slice(&encode::frame(event));
+    }
+
+    fn fail(&mut self, channel: &str, kind: &str, error: &str, status: u16) -> Step {
+        self.say(&json!({
+            "event": "pusher:subscription_error",
+            "channel": channel,
+            "data": { "type": kind, "error": error, "status": status },
+        }));
+        Step::Done
+    }
+
+    fn handle(&mut self, heard: &Heard) -> Step {
+        match &*heard.event {
+            "pusher:ping" => {
+                self.say(&json!({ "event": "pusher:pong", "data": {} }));
+                Step::Done
+            }
+            "pusher:pong" => Step::Done,
+            "pusher:subscribe" => self.subscribe(&heard.data),
+            "pusher:unsubscribe" => {
+                let name = text(&heard.data, "channel");
+                let Some(at) = self.subscriptions.iter().position(|(channel, _)| **channel == *name) else {
+                    return Step::Done;
+                };
+                let (channel, _) = self.subscriptions.swap_remove(at);
+                Step::Run(Effect::Unsubscribe { channel })
+            }
+            event if event.starts_with("client-") => self.relay(heard),
+            _ => {
+                self.say(&json!({ "event": "pusher:error",
+                    "data": { "code": null, "message": "this event is not known here" } }));
+                Step::Done
+            }
+        }
+    }
+
+    fn subscribe(&mut self, data: &Value) -> Step {
+        let name = text(data, "channel");
+        if name.is_empty() || name.len() > self.rules.limits.max_channel_name {
+            return self.fail(name, "InvalidChannel", "the channel's name is missing or too long", 400);
+        }
+        if self.subscriptions.iter().any(|(channel, _)| **channel == *name) {
+            return Step::Done;
+        }
+        if self.subscriptions.len() >= self.rules.limits.max_channels {
+            return self.fail(name, "LimitExceeded", "too many channels", 403);
+        }
+        let Some(options) = self.rules.namespaces.options(name).cloned() else {
+            return self.fail(name, "UnknownChannel", "the namespace is not known here", 404);
+        };
+        if name.starts_with("presence-") {
+            return self.fail(name, "NotAvailable", "presence channels are not available here", 501);
+        }
+        let allowed = if is_signed(name) {
+            auth::signs(&self.app.key, &self.app.secret, text(data, "auth"), &[&self.socket, name])
+        } else {
+            options.subscribe.allows("")
+        };
+        if !allowed {
+            return self.fail(name, "AuthError", "the subscription is not authorized", 401);
+        }
+        let channel = Channel::from(name);
+        self.serial += 1;
+        self.pending = Some(channel.clone());
+        Step::Run(Effect::Subscribe { channel, serial: self.serial, options, joining: false, since: None })
+    }
+
+    /// Gives a client's own event to the others on the channel.
+    fn relay(&mut self, heard: &Heard) -> Step {
+        let refused = if !self.app.client_events {
+            "client events are not switched on"
+        } else if !is_signed(&heard.channel) {
+            "client events are for private channels"
+        } else if !self.subscriptions.iter().any(|(channel, _)| **channel == *heard.channel) {
+            "the channel is not subscribed to"
+        } else {
+            ""
+        };
+        let options = self.rules.namespaces.options(&heard.channel).cloned();
+        let (true, Some(options)) = (refused.is_empty(), options) else {
+            self.say(&json!({ "event": "pusher:error", "data": { "code": 4301, "message": refused } }));
+            return Step::Done;
+        };
+        let data = json!({ "event": heard.event, "data": heard.data, "socket": &*self.socket });
+        let data = json_line(Bytes::from(data.to_string()));
+        Step::Run(Effect::Publish { channel: heard.channel.as_str().into(), options, data })
+    }
+}
+
+fn text<'a>(data: &'a Value, field: &str) -> &'a str {
+    data.get(field).and_then(Value::as_str).unwrap_or_default()
+}
+
+impl Machine for Session {
+    fn hear(&mut self, text: &str) -> Result<(), CloseCode> {
+        let heard = serde_json::from_str(text).map_err(|_bad| BAD_MESSAGE)?;
+        self.heard.push_back(Box::new(heard));
+        Ok(())
+    }
+
+    fn step(&mut self) -> Option<Step> {
+        let Some(heard) = self.heard.pop_front() else {
+            self.heard = VecDeque::new();
+            return None;
+        };
+        Some(self.handle(&heard))
+    }
+
+    fn complete(&mut self, outcome: Outcome) {
+        let failed = "Redis is away";
+        match outcome {
+            Outcome::Subscribed(result) => {
+                let Some(channel) = self.pending.take() else { return };
+                match result {
+                    Ok(_) => {
+                        self.say(&json!({ "event": "pusher_internal:subscription_succeeded",
+                            "channel": &*channel, "data": "{}" }));
+                        self.subscriptions.push((channel, self.serial));
+                    }
+                    Err(_) => drop(self.fail(&channel, "Unavailable", failed, 503)),
+                }
+            }
+            Outcome::Published(Err(error)) if error != BrokerError::Unsupported => {
+                self.say(&json!({ "event": "pusher:error", "data": { "code": 4301, "message": failed } }));
+            }
+            Outcome::History(_) | Outcome::Published(_) | Outcome::Unsubscribed => {}
+        }
+    }
+
+    fn take_frames(&mut self) -> Option<Bytes> {
+        (!self.frames.is_empty()).then(|| std::mem::take(&mut self.frames).freeze())
+    }
+
+    fn is_connected(&self) -> bool {
+        true
+    }
+
+    fn take_identity(&mut self) -> Option<(Box<str>, Box<str>)> {
+        (!std::mem::replace(&mut self.named, true)).then(|| (self.socket.clone(), Box::default()))
+    }
+
+    fn channels(&self) -> Vec<Channel> {
+        self.subscriptions.iter().map(|(channel, _)| channel.clone()).collect()
+    }
+
+    fn unsubscribed(&mut self, channel: &Channel, serial: u32) -> bool {
+        let before = self.subscriptions.len();
+        self.subscriptions.retain(|(other, number)| other != channel || *number != serial);
+        self.subscriptions.len() < before
+    }
+}

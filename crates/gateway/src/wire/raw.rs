@@ -1,0 +1,138 @@
+//! Plain WebSocket at `/ws/<channel>`: every publication is one text frame, every text frame a publication.
+//!
+//! A publication that is a JSON string goes out as its text, any other as its JSON. There is no way to tell
+//! such a client of a gap but to close its session (code 4000), so that it comes again.
+
+use crate::namespace::ChannelOptions;
+use crate::publication::{Channel, Position, Publication, json_line};
+use crate::wire::machine::{Effect, Machine, Outcome, Rules, Step};
+use crate::ws;
+use crate::ws::close::CloseCode;
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Publications may be missing.
+pub(crate) const GAP: CloseCode = CloseCode::new(4000, "gap");
+const UNAVAILABLE: CloseCode = CloseCode::new(1013, "try again later");
+const FORBIDDEN: CloseCode = CloseCode::new(1008, "publishing is not allowed here");
+
+/// Encodes a publication.
+pub(super) fn publication(publication: &Publication) -> Bytes {
+    match serde_json::from_slice::<String>(publication.data()) {
+        Ok(text) => ws::encode::text(text.as_bytes()),
+        Err(_other) => ws::encode::text(publication.data()),
+    }
+}
+
+/// One session, of a plain WebSocket or of server-sent events: subscribed to one channel from its beginning.
+#[derive(Debug)]
+pub(crate) struct Session {
+    rules: Arc<Rules>,
+    channel: Channel,
+    options: Arc<ChannelOptions>,
+    /// What the client saw last.
+    since: Option<Position>,
+    /// Whether a client of a channel with history gets what it missed.
+    joining: bool,
+    begun: bool,
+    subscribed: bool,
+    heard: VecDeque<Bytes>,
+    /// What is to be sent before anything live.
+    frames: Vec<u8>,
+    refused: bool,
+}
+
+impl Session {
+    pub(crate) fn new(rules: Arc<Rules>, channel: Channel, options: Arc<ChannelOptions>) -> Self {
+        Self {
+            rules,
+            channel,
+            options,
+            since: None,
+            joining: false,
+            begun: false,
+            subscribed: false,
+            heard: VecDeque::new(),
+            frames: Vec::new(),
+            refused: false,
+        }
+    }
+
+    /// Makes it a session of server-sent events that goes on after `since`.
+    pub(crate) fn joining(mut self, since: Option<Position>) -> Self {
+        self.joining = self.options.keeps_history();
+        self.since = since.filter(|_| self.options.recovery);
+        self
+    }
+}
+
+impl Machine for Session {
+    fn hear(&mut self, text: &str) -> Result<(), CloseCode> {
+        if !self.options.publish.allows("") {
+            return Err(FORBIDDEN);
+        }
+        let data = json_line(Bytes::copy_from_slice(text.as_bytes()));
+        if data.len() > self.rules.limits.max_publication {
+            return Err(CloseCode::new(1009, "message too big"));
+        }
+        self.heard.push_back(data);
+        Ok(())
+    }
+
+    fn step(&mut self) -> Option<Step> {
+        if self.refused {
+            return Some(Step::Close(UNAVAILABLE));
+        }
+        let (channel, options) = (self.channel.clone(), self.options.clone());
+        if !self.begun {
+            self.begun = true;
+            let (joining, since) = (self.joining, self.since.clone());
+            return Some(Step::Run(Effect::Subscribe { channel, serial: 1, options, joining, since }));
+        }
+        let data = self.heard.pop_front()?;
+        Some(Step::Run(Effect::Publish { channel, options, data }))
+    }
+
+    fn complete(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Subscribed(Ok(history)) => {
+                self.subscribed = true;
+                let Some(history) = history else { return };
+                if self.since.as_ref().is_some_and(|since| !history.continues(since)) {
+                    self.frames.extend_from_slice(&super::sse::gap());
+                } else {
+                    for publication in &history.publications {
+                        self.frames.extend_from_slice(&super::sse::publication(publication));
+                    }
+                }
+            }
+            Outcome::Subscribed(Err(_)) => self.refused = true,
+            // A plain socket has no answers; what was not published shows in the metrics.
+            Outcome::History(_) | Outcome::Published(_) | Outcome::Unsubscribed => {}
+        }
+    }
+
+    fn take_frames(&mut self) -> Option<Bytes> {
+        (!self.frames.is_empty()).then(|| Bytes::from(std::mem::take(&mut self.frames)))
+    }
+
+    fn is_connected(&self) -> bool {
+        self.begun
+    }
+
+    fn take_identity(&mut self) -> Option<(Box<str>, Box<str>)> {
+        None
+    }
+
+    fn channels(&self) -> Vec<Channel> {
+        if self.subscribed { vec![self.channel.clone()] } else { Vec::new() }
+    }
+
+    fn unsubscribed(&mut self, channel: &Channel, _serial: u32) -> bool {
+        self.subscribed && *channel == self.channel && {
+            self.subscribed = false;
+            true
+        }
+    }
+}
