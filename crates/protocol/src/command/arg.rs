@@ -143,6 +143,45 @@ impl ToArgs for Bytes {
     }
 }
 
+/// Nothing at all.
+impl ToArgs for () {
+    fn append_all_to(&self, _command: &mut Command) {}
+}
+
+/// Bytes are one string, as in [`ToArg`].
+impl ToArgs for [u8] {
+    fn append_all_to(&self, command: &mut Command) {
+        self.append_to(command);
+    }
+}
+
+/// Bytes are one string, as in [`ToArg`].
+impl<const N: usize> ToArgs for [u8; N] {
+    fn append_all_to(&self, command: &mut Command) {
+        self.append_to(command);
+    }
+}
+
+/// Bytes are one string, as in [`ToArg`].
+impl ToArgs for Vec<u8> {
+    fn append_all_to(&self, command: &mut Command) {
+        self.append_to(command);
+    }
+}
+
+macro_rules! numbers {
+    ($($type:ty),*) => {$(
+        /// One number is a list of one.
+        impl ToArgs for $type {
+            fn append_all_to(&self, command: &mut Command) {
+                self.append_to(command);
+            }
+        }
+    )*};
+}
+
+numbers!(i16, i32, i64, isize, u16, u32, u64, usize, f32, f64);
+
 macro_rules! tuples {
     ($(($($name:ident . $index:tt),+);)*) => {$(
         impl<$($name: ToArg),+> ToArgs for ($($name,)+) {
@@ -162,4 +201,21 @@ tuples! {
     (A.0, B.1, C.2, D.3, E.4, F.5);
     (A.0, B.1, C.2, D.3, E.4, F.5, G.6);
     (A.0, B.1, C.2, D.3, E.4, F.5, G.6, H.7);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_argument_is_a_list_of_one_and_bytes_are_one_argument() {
+        let count = |args: &dyn Fn(Command) -> Command| args(Command::new("X")).args().count() - 1;
+        assert_eq!(count(&|command| command.args_from(())), 0);
+        assert_eq!(count(&|command| command.args_from(5)), 1);
+        assert_eq!(count(&|command| command.args_from("name")), 1);
+        assert_eq!(count(&|command| command.args_from(b"bytes")), 1);
+        assert_eq!(count(&|command| command.args_from(vec![1u8, 2, 3])), 1);
+        assert_eq!(count(&|command| command.args_from([1, 2, 3])), 3);
+        assert_eq!(count(&|command| command.args_from(("a", 1, 2.5))), 3);
+    }
 }
