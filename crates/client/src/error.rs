@@ -315,6 +315,16 @@ impl Error {
         Self::new(ErrorKind::Server, executed, What::Server { command: command.0, error }).at(endpoint)
     }
 
+    /// The server refused to queue `command` of a transaction, so that none of it ran.
+    pub(crate) fn not_queued(
+        error: ServerError,
+        command: &Command,
+        position: usize,
+        endpoint: Option<Endpoint>,
+    ) -> Self {
+        Self::answered(error, CommandName::of(command), Executed::No, endpoint).in_pipeline(position)
+    }
+
     /// The reply is not of the type asked for; an error of the server inside it stays one.
     pub(crate) fn decode(cause: DecodeError, command: CommandName) -> Self {
         match cause {
@@ -603,6 +613,13 @@ mod tests {
         );
         assert_eq!(error.server_code(), Some("WRONGPASS"));
         assert!(error.to_string().contains("REDIS_PASSWORD"), "{error}");
+    }
+
+    #[test]
+    fn what_is_not_queued_did_not_run_whatever_the_code() {
+        let error = ServerError::parse(b"ERR unknown command");
+        let error = Error::not_queued(error, &Command::new("SET"), 1, Some(here()));
+        assert_eq!((error.executed(), error.position()), (Executed::No, Some(1)));
     }
 
     #[test]

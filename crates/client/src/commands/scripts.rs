@@ -3,32 +3,32 @@
 macro_rules! scripts {
     ($emit:ident) => { $emit! {
         /// Runs a script. It may have written before it fails, so its errors leave open what happened.
-        ["EVAL" since "2.6.0", "as the script", example "let one: i64 = client.eval(\"return redis.call('INCR', KEYS[1])\", [\"k\"], [\"\"; 0]).await?;"]
+        ["EVAL" since "2.6.0", "as the script", example "let one: i64 = client.eval(\"return redis.call('INCR', KEYS[1])\", [\"k\"], ()).await?;"]
         fn eval<T>(script: impl ToArg, keys: impl ToArgs, args: impl ToArgs) -> T =
             command!("EVAL").arg(script).counted(keys).args_from(args);
 
         /// Runs a script that only reads.
-        ["EVAL_RO" since "7.0.0", "as the script", example "let value: Option<String> = client.eval_ro(\"return redis.call('GET', KEYS[1])\", [\"k\"], [\"\"; 0]).await?;"]
+        ["EVAL_RO" since "7.0.0", "as the script", example "let value: Option<String> = client.eval_ro(\"return redis.call('GET', KEYS[1])\", [\"k\"], ()).await?;"]
         fn eval_ro<T>(script: impl ToArg, keys: impl ToArgs, args: impl ToArgs) -> T =
             command!("EVAL_RO").arg(script).counted(keys).args_from(args);
 
         /// Runs a script that the server has by its digest; `NOSCRIPT` when it has not.
-        ["EVALSHA" since "2.6.0", "as the script", example "let n: i64 = client.evalsha(\"e0e1f9fabfc9d4800c877a703b823ac0578ff8db\", [\"k\"], [\"\"; 0]).await?;"]
+        ["EVALSHA" since "2.6.0", "as the script", example "let n: i64 = client.evalsha(\"e0e1f9fabfc9d4800c877a703b823ac0578ff8db\", [\"k\"], ()).await?;"]
         fn evalsha<T>(digest: impl ToArg, keys: impl ToArgs, args: impl ToArgs) -> T =
             command!("EVALSHA").arg(digest).counted(keys).args_from(args);
 
         /// Runs a script that only reads and that the server has by its digest.
-        ["EVALSHA_RO" since "7.0.0", "as the script", example "let n: i64 = client.evalsha_ro(\"e0e1f9fabfc9d4800c877a703b823ac0578ff8db\", [\"k\"], [\"\"; 0]).await?;"]
+        ["EVALSHA_RO" since "7.0.0", "as the script", example "let n: i64 = client.evalsha_ro(\"e0e1f9fabfc9d4800c877a703b823ac0578ff8db\", [\"k\"], ()).await?;"]
         fn evalsha_ro<T>(digest: impl ToArg, keys: impl ToArgs, args: impl ToArgs) -> T =
             command!("EVALSHA_RO").arg(digest).counted(keys).args_from(args);
 
         /// Runs a function. It may have written before it fails, so its errors leave open what happened.
-        ["FCALL" since "7.0.0", "as the function", example "let n: i64 = client.fcall(\"my_incr\", [\"k\"], [\"\"; 0]).await?;"]
+        ["FCALL" since "7.0.0", "as the function", example "let n: i64 = client.fcall(\"my_incr\", [\"k\"], ()).await?;"]
         fn fcall<T>(function: impl ToArg, keys: impl ToArgs, args: impl ToArgs) -> T =
             command!("FCALL").arg(function).counted(keys).args_from(args);
 
         /// Runs a function that only reads.
-        ["FCALL_RO" since "7.0.0", "as the function", example "let n: i64 = client.fcall_ro(\"my_get\", [\"k\"], [\"\"; 0]).await?;"]
+        ["FCALL_RO" since "7.0.0", "as the function", example "let n: i64 = client.fcall_ro(\"my_get\", [\"k\"], ()).await?;"]
         fn fcall_ro<T>(function: impl ToArg, keys: impl ToArgs, args: impl ToArgs) -> T =
             command!("FCALL_RO").arg(function).counted(keys).args_from(args);
 

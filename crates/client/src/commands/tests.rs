@@ -43,7 +43,7 @@ fn words_stand_in_the_servers_order() {
     check(&build::xgroup_create("s", "g", "$"), "XGROUP CREATE s g $");
     check(&build::xautoclaim("s", "g", "c", Duration::from_secs(1), "0"), "XAUTOCLAIM s g c 1000 0");
     check(&build::eval("return 1", ["k"], ["a", "b"]), "EVAL return 1 1 k a b");
-    check(&build::eval("return 1", ["k"; 0], ["a"]), "EVAL return 1 0 a");
+    check(&build::eval("return 1", (), ["a"]), "EVAL return 1 0 a");
     check(&build::publish("c", "m"), "PUBLISH c m");
     check(&build::restore("k", 0, "d"), "RESTORE k 0 d");
     check(&build::wait(2, Duration::from_millis(100)), "WAIT 2 100");
@@ -65,7 +65,7 @@ fn the_routing_key_is_the_first_key() {
     check(build::xreadgroup("g", "c", ReadOptions::new(), ["s"], [">"]), Some("s"));
     check(build::xinfo_stream("s"), Some("s"));
     check(build::eval("return 1", ["k"], ["a"]), Some("k"));
-    check(build::eval("return 1", [""; 0], ["a"]), None);
+    check(build::eval("return 1", (), ["a"]), None);
     check(build::blpop(["a", "b"], Duration::ZERO), Some("a"));
     check(build::spublish("c", "m"), Some("c"));
     check(build::publish("c", "m"), None);
