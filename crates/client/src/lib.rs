@@ -55,7 +55,7 @@ pub use commands::{End, Pairs, ReadOptions, Script, ToPairs, Trim, ZaddOptions, 
 pub use config::{Config, ConfigBuilder, Credentials, Deployment, Origin, ReadPolicy, Secret};
 pub use error::{Error, ErrorKind, Executed, Phase};
 /// Hooks around announcements of maintenance: [`ConfigBuilder::maintenance_hook`].
-pub use evenkeel_hitless::{LoggingHook, MetricsHook, NotificationContext, NotificationHook};
+pub use evenkeel_hitless::{LoggingHook, Maintenance, MetricsHook, NotificationContext, NotificationHook};
 /// What the client's signatures take and give.
 pub use evenkeel_protocol::{
     Command, DecodeError, Endpoint, Frame, FromReply, Kind, Reader, Reply, ServerError, ToArg, ToArgs,

@@ -6,7 +6,9 @@ use evenkeel_protocol::{Endpoint, Limits};
 
 use super::{
     Backoff, ConfigBuilder, Credentials, HookList, Origin, ProtocolVersion, ReadPolicy, RedirectPolicy,
-    Warning, defaults, error::{ConfigError, Problem}, value::Value,
+    Warning, defaults,
+    error::{ConfigError, Problem},
+    value::Value,
 };
 
 /// What is behind the client.

@@ -7,3 +7,4 @@ mod load;
 mod pubsub;
 mod sentinel;
 mod single;
+mod surface;

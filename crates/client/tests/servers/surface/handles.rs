@@ -4,7 +4,7 @@ use evenkeel_client::{Client, Command, ErrorKind, Executed};
 use evenkeel_protocol::command::LaneRefusal;
 use evenkeel_testkit::launcher::for_each_server;
 
-use crate::{eventually, single};
+use super::{eventually, single};
 
 #[tokio::test]
 async fn pipelines_give_each_reply_its_type() {

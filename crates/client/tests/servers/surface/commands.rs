@@ -7,7 +7,7 @@ use bytes::Bytes;
 use evenkeel_client::{End, ErrorKind, Executed, Frame, Pairs, ReadOptions, Script, Trim, ZaddOptions};
 use evenkeel_testkit::launcher::for_each_server;
 
-use crate::single;
+use super::single;
 
 #[tokio::test]
 async fn strings_and_counters() {

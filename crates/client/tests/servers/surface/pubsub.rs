@@ -3,7 +3,7 @@ use std::time::Duration;
 use evenkeel_client::{Delivery, Subscription};
 use evenkeel_testkit::launcher::for_each_server;
 
-use crate::{eventually, single};
+use super::{eventually, single};
 
 async fn next(subscription: &mut Subscription) -> Delivery {
     tokio::time::timeout(Duration::from_secs(5), subscription.recv()).await.unwrap().unwrap()

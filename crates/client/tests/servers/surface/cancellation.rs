@@ -11,7 +11,7 @@ use std::{
 use evenkeel_client::Client;
 use evenkeel_testkit::launcher::for_each_server;
 
-use crate::single;
+use super::single;
 
 const CANCELLED: u64 = 10_000;
 const TASKS: u64 = 32;
