@@ -2,15 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use evenkeel_hitless::Maintenance;
-use evenkeel_protocol::{Command, Endpoint, FromReply, ToArg, ToArgs};
+use evenkeel_protocol::{Command, FromReply, ToArg, ToArgs};
 
 use crate::{
     batch::Batch,
     call::{Call, Target},
     config::{Config, ConfigBuilder},
     core::Core,
-    error::{Error, Executed},
+    error::Error,
     events::EventStream,
     health::Health,
     lease::Lease,
@@ -224,24 +223,6 @@ impl Client {
     /// What is known of every connection, without asking anybody.
     pub fn health(&self) -> Health {
         self.core.health()
-    }
-
-    /// The handoff engine: hooks can be added to it while it runs, and it counts what it does.
-    pub fn maintenance(&self) -> &Maintenance {
-        self.core.maintenance()
-    }
-
-    /// Makes every connection of an endpoint anew before it is left, without losing a command: for planned work that
-    /// nobody announces. It returns when the moves are ordered; [`Event::HandedOff`](crate::Event::HandedOff) tells of
-    /// their end, `deadline` at the latest.
-    ///
-    /// # Errors
-    /// The client is closed.
-    ///
-    /// # Cancel safety
-    /// Dropping the future may leave the order given.
-    pub async fn drain(&self, endpoint: Endpoint, deadline: Duration) -> Result<(), Error> {
-        if self.core.drain(endpoint, deadline).await { Ok(()) } else { Err(Error::closed(Executed::No)) }
     }
 
     /// Takes no more commands, finishes what is owed and closes; what is still owed after `deadline` is cut off.

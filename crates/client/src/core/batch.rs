@@ -240,14 +240,15 @@ fn judge(core: &Core, unit: &[Command], replies: Vec<Reply>, node: &Node) -> Ver
     let refused = unit
         .iter()
         .zip(&replies)
+        .enumerate()
         .take(unit.len() - 1)
-        .find_map(|(command, reply)| reply.error().map(|error| (command, error)));
+        .find_map(|(place, (command, reply))| reply.error().map(|error| (place, command, error)));
     let Some(exec) = replies.into_iter().next_back() else {
         return Verdict::Done(Err(Error::closed(Executed::Maybe)));
     };
     match (exec.error(), refused) {
         (None, _) => Verdict::Done(Ok(exec)),
-        (Some(_abort), Some((command, error))) => {
+        (Some(_abort), Some((place, command, error))) => {
             if let Some(owner) = super::complaints::redirected(core, node, &error) {
                 core.moved(owner.0, &owner.1);
                 return Verdict::Again;
@@ -255,7 +256,8 @@ fn judge(core: &Core, unit: &[Command], replies: Vec<Reply>, node: &Node) -> Ver
             if retry::is_worth_it(core, command, &error) {
                 return Verdict::Again;
             }
-            Verdict::Done(Err(Error::server(error, command, node.endpoint())))
+            // MULTI stands before the caller's first command.
+            Verdict::Done(Err(Error::not_queued(error, command, place.saturating_sub(1), node.endpoint())))
         }
         (Some(error), None) => {
             let last = unit.last().cloned().unwrap_or_else(|| Command::new("EXEC"));

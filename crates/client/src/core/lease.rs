@@ -107,13 +107,15 @@ impl Lease {
             unit.extend(commands);
             unit.push(Command::new("EXEC"));
             let replies = Self::unit(core, lane.clone(), unit.clone(), patience).await?;
-            let mut queued = unit.iter().zip(&replies).take(unit.len() - 1);
-            let refused = queued.find_map(|(command, reply)| reply.error().map(|error| (command, error)));
+            let mut queued = unit.iter().zip(&replies).enumerate().take(unit.len() - 1);
+            let refused = queued
+                .find_map(|(place, (command, reply))| reply.error().map(|error| (place, command, error)));
             let exec = replies.last().cloned().ok_or_else(|| Error::closed(Executed::Maybe))?;
             match (exec.error(), refused) {
                 (None, _) => Ok(exec),
-                (Some(_), Some((command, error))) => {
-                    Err(Error::server(error, command, Some(lane.endpoint())))
+                (Some(_), Some((place, command, error))) => {
+                    // MULTI stands before the caller's first command.
+                    Err(Error::not_queued(error, command, place.saturating_sub(1), Some(lane.endpoint())))
                 }
                 (Some(error), None) => {
                     Err(Error::server(error, &Command::new("EXEC"), Some(lane.endpoint())))

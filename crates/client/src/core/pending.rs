@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use evenkeel_pool::{LaneCall, Outcome};
+use evenkeel_pool::{Failure, LaneCall, Outcome};
 use evenkeel_protocol::{Command, Reply, command::LaneRefusal};
 use tokio::time::Sleep;
 
@@ -117,7 +117,7 @@ impl Pending {
 
     /// Keeps the caller's time, and the time in the line for room, which no lane keeps.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Option<Error> {
-        let State::Lane { call, node } = &self.state else { return None };
+        let State::Lane { call, node } = &mut self.state else { return None };
         if !self.exact && !call.waits_for_room() {
             return None;
         }
@@ -141,6 +141,16 @@ impl Pending {
             if pending {
                 return None;
             }
+        }
+        // What can be taken back was never written whole: the truth is better than a doubt.
+        if call.withdraw() {
+            let slot = self.command.as_ref().filter(|_| !node.has_one_lane()).and_then(Command::slot);
+            return Some(match node.lane(slot) {
+                Some(lane) => {
+                    failure::command(Failure::TimedOutUnsent, lane, self.timeout, self.core.config())
+                }
+                None => Error::timeout(Phase::Queue, self.timeout, at, Executed::No),
+            });
         }
         Some(Error::timeout(Phase::Reply, self.timeout, at, Executed::Maybe))
     }

@@ -61,6 +61,7 @@ async fn transactions_run_whole_or_not_at_all() {
         assert_eq!((n, set), (1, true));
         let error = client.transaction().incr("n").push::<()>(Command::new("NOSUCH")).await.unwrap_err();
         assert_eq!((error.kind(), error.executed()), (ErrorKind::Server, Executed::No), "{error}");
+        assert_eq!(error.position(), Some(1));
         assert_eq!(client.get::<i64>("n").await.unwrap(), 1);
         let error = client.transaction().incr("n").lpush("state", "x").await.unwrap_err();
         assert_eq!((error.position(), error.server_code()), (Some(1), Some("WRONGTYPE")));
