@@ -268,6 +268,18 @@ impl Error {
         Self::new(ErrorKind::Connect, Executed::No, What::NoPrimary { asked })
     }
 
+    /// What the address or a setting asks for cannot be.
+    pub(crate) fn wrong_setting(config: &crate::config::Config, why: &'static str) -> Self {
+        ConfigError::new(config.origin(), crate::config::Problem::Wrong { why }).into()
+    }
+
+    /// The files or names that encryption needs are wrong.
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls(cause: evenkeel_pool::TlsError) -> Self {
+        let problem = crate::config::Problem::Wrong { why: "encryption cannot be set up" };
+        Self::from(ConfigError::new(Origin::Default, problem)).caused_by(cause)
+    }
+
     /// As [`no_primary`](Self::no_primary), with what was found instead.
     pub(crate) fn unresolved(asked: &'static str, cause: Option<evenkeel_topology::ResolveError>) -> Self {
         match cause {

@@ -15,7 +15,7 @@ mod value;
 
 pub use builder::ConfigBuilder;
 pub use defaults::*;
-pub(crate) use error::ConfigError;
+pub(crate) use error::{ConfigError, Problem};
 pub use error::{Origin, Warning};
 pub(crate) use maintenance::HookList;
 pub use policy::{Backoff, ProtocolVersion, ReadPolicy, RedirectPolicy};

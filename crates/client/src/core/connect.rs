@@ -29,6 +29,7 @@ use super::{
     asker::Asker,
     clock,
     director::{Director, Ears, Order},
+    encrypt::{Encryption, encryption},
     failure, health,
     node::{Node, Setup},
     observe::Observer,
@@ -57,6 +58,7 @@ struct Parts {
     link: LinkConfig,
     settings: Settings,
     sizes: Sizes,
+    encryption: Encryption,
 }
 
 /// The topology under way.
@@ -163,13 +165,15 @@ fn resolve(config: &Config, parts: &Parts) -> Option<Resolving> {
             HandshakeConfig::default().credentials(login).library("evenkeel", env!("CARGO_PKG_VERSION"));
         dial(config, handshake)
     };
-    let data = LaneConfig::default().dial(plain(login(config.credentials()))).limits(config.limits());
-    let sentinel = LaneConfig::default().dial(plain(sentinel_login.clone())).limits(config.limits());
+    let (secure_data, secure_sentinels) = (parts.encryption.data.clone(), parts.encryption.sentinels.clone());
+    let data = plain(login(config.credentials())).secure(secure_data);
+    let data = LaneConfig::default().dial(data).limits(config.limits());
+    let sentinel_dial = plain(sentinel_login).secure(secure_sentinels);
+    let sentinel = LaneConfig::default().dial(sentinel_dial.clone()).limits(config.limits());
     let watch = LinkConfig::default()
-        .dial(plain(sentinel_login))
+        .dial(sentinel_dial)
         .ping_after(Duration::from_secs(1))
         .answer_timeout(Duration::from_secs(3));
-    let _: &Parts = parts;
     let asker = Asker::new(data, sentinel, watch);
     let seed = fastrand::u64(..);
     let driver = DriverConfig::default().tls(config.tls().is_some());
@@ -252,8 +256,9 @@ fn parts(config: &Config) -> Result<Parts, Error> {
         .client_name(config.client_name().map(str::to_owned))
         .database(config.db())
         .library("evenkeel", env!("CARGO_PKG_VERSION"));
+    let encryption = encryption(config)?;
     let asking = Asking::new(settings.clone(), config.tls().is_some());
-    let dial = dial(config, handshake).opt_in_policy(Some(Arc::new(asking)));
+    let dial = dial(config, handshake).opt_in_policy(Some(Arc::new(asking))).secure(encryption.data.clone());
     let lane = LaneConfig::default()
         .dial(dial.clone())
         .backoff(backoff(config.backoff()))
@@ -269,7 +274,7 @@ fn parts(config: &Config) -> Result<Parts, Error> {
         .seed(fastrand::u64(..));
     let pool = usize::from(config.lanes().get()) + config.max_leases();
     let sizes = settings.sizes(pool, config.max_connections());
-    Ok(Parts { lane, lease, link, settings, sizes })
+    Ok(Parts { lane, lease, link, settings, sizes, encryption })
 }
 
 fn dial(config: &Config, handshake: HandshakeConfig) -> DialConfig {

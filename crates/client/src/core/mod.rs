@@ -10,6 +10,7 @@ mod clock;
 mod complaints;
 mod connect;
 mod director;
+mod encrypt;
 mod failure;
 mod health;
 mod lease;

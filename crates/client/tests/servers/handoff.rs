@@ -41,7 +41,9 @@ async fn moves_under_load_lose_nothing() {
     // A connection of its own that waits through all of it.
     let blocked = {
         let client = client.clone();
-        tokio::spawn(async move { client.cmd("BLPOP").arg("never").arg(30).query::<Option<(String, String)>>().await })
+        tokio::spawn(async move {
+            client.cmd("BLPOP").arg("never").arg(30).query::<Option<(String, String)>>().await
+        })
     };
     let mut closed = 0;
     for round in 0..6usize {

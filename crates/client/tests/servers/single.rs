@@ -150,3 +150,28 @@ async fn addresses_that_do_not_work_say_why() {
     let error = connect(&url).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_command_that_a_lane_refuses_names_the_right_call() {
+    for_each_server("client::single::refusals", |kind| async move {
+        let server = Single::start(&kind).await.unwrap();
+        let client = Client::connect(format!("redis://{}", server.addr())).await.unwrap();
+        for refusal in evenkeel_protocol::command::LaneRefusal::all() {
+            let mut words = refusal.command.split(' ');
+            let mut command = client.cmd(words.next().unwrap());
+            for word in words {
+                command = command.arg(word);
+            }
+            let error = command.arg("x").query::<()>().await.unwrap_err();
+            assert_eq!(
+                (error.kind(), error.executed()),
+                (ErrorKind::Misused, Executed::No),
+                "{}",
+                refusal.command
+            );
+            assert!(error.to_string().contains(refusal.instead), "{error}");
+        }
+        assert_eq!(client.incr("still-works").await.unwrap(), 1);
+    })
+    .await;
+}
