@@ -159,6 +159,14 @@ impl Builder {
         self
     }
 
+    /// Makes a cluster of the addresses: each is a primary that owns an equal share of the slots. Default: no.
+    ///
+    /// The nodes share one data set; slots only decide who answers for a key.
+    pub fn cluster(mut self) -> Self {
+        self.config.cluster = true;
+        self
+    }
+
     /// Lets EVAL run `script` when it is called with exactly this source. See [`Script`].
     pub fn script(
         mut self,

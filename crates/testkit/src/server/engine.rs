@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::{
     clock::Clock,
+    cluster::Cluster,
     commands::{Command, Ctx, Lookup, pubsub::PubSub},
     config::Config,
     conn::{Blocked, Closing, Conn, ConnKey, ReplyMode},
@@ -81,6 +82,7 @@ pub(super) struct Engine {
     pub(super) scripts: Scripts,
     pub(super) maintenance: Maintenance,
     pub(super) addresses: Vec<Address>,
+    pub(super) cluster: Option<Cluster>,
     pub(super) record: Record,
     pub(super) pause: Option<Pause>,
     pub(super) totals: Totals,
@@ -108,6 +110,7 @@ impl Engine {
             scripts: Scripts::default(),
             maintenance,
             addresses: Vec::new(),
+            cluster: None,
             record: Record::default(),
             pause: None,
             totals: Totals::default(),
@@ -434,6 +437,11 @@ impl Engine {
             Lookup::Found(command) => conn.admit(command).map(|()| *command),
             Lookup::Refused(fault) => Err(fault.clone()),
         };
+        let admitted = match admitted {
+            Ok(command) => self.route(key, command, args).map(|()| command),
+            refused => refused,
+        };
+        let Some(conn) = self.conns.get_mut(key) else { return Ok(()) };
         let command = match admitted {
             Ok(command) => command,
             Err(fault) => {

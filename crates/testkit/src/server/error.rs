@@ -14,6 +14,9 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
+    /// Slots were asked for where there are none.
+    #[error("the embedded server was not built as a cluster")]
+    NoCluster,
     /// There is no address with this index.
     #[error("there is no address {index}: the server has {count}")]
     NoSuchAddress {
@@ -21,14 +24,6 @@ pub enum Error {
         index: usize,
         /// How many there are.
         count: usize,
-    },
-    /// No node of the cluster owns these slots in the way that was asked.
-    #[error("not a slot range of this cluster: {first}-{last}")]
-    Slots {
-        /// The first slot.
-        first: u16,
-        /// The last slot.
-        last: u16,
     },
     /// The server has ended.
     #[error("the embedded server has ended")]

@@ -2,7 +2,10 @@
 
 use std::{fmt, net::SocketAddr, ops::Deref, sync::Arc, time::Duration};
 
-use evenkeel_protocol::{Endpoint, Frame, Notice};
+use evenkeel_protocol::{
+    Endpoint, Frame, Notice, Slot,
+    maintenance::{SlotMove, SlotRanges},
+};
 use tokio::time::Instant;
 
 use super::{
@@ -65,6 +68,7 @@ impl EmbeddedServer {
         for listener in &bound.addresses {
             engine.addresses.push(Address::new(local(listener)?, names.next()));
         }
+        engine.found_cluster();
         for (source, script) in scripts {
             engine.scripts.register(&source, script);
         }
@@ -258,6 +262,61 @@ impl ServerHandle {
     /// Closes connections at once; answers not yet written are lost. Gives their number.
     pub fn close(&self, audience: Audience) -> usize {
         self.shared.with(|engine| engine.close_all(audience))
+    }
+
+    // --- slots
+
+    /// The address that owns a slot; 0 without a cluster.
+    pub fn slot_owner(&self, slot: Slot) -> usize {
+        self.shared.with(|engine| engine.cluster.as_ref().map_or(0, |cluster| cluster.owner(slot.number())))
+    }
+
+    /// Slots begin to leave their owners for an address: keys that are missing are asked for there (ASK), commands over
+    /// keys on both sides are to be tried again.
+    ///
+    /// # Errors
+    ///
+    /// There is no such address, or no cluster.
+    pub fn begin_migration(&self, slots: &SlotRanges, to: usize) -> Result<(), Error> {
+        self.shared.with(|engine| engine.begin_migration(slots, to))
+    }
+
+    /// The keys of migrating slots have arrived: they are asked for at the target from now on. Gives their number.
+    pub fn hand_over_keys(&self, slots: &SlotRanges) -> usize {
+        self.shared.with(|engine| engine.hand_over_keys(slots))
+    }
+
+    /// Slots belong to an address from now on, migrating or not; everybody else answers MOVED, and subscriptions to
+    /// their shard channels end. Nothing is announced. Gives what moved.
+    ///
+    /// # Errors
+    ///
+    /// There is no such address, or no cluster.
+    pub fn move_slots(&self, slots: &SlotRanges, to: usize) -> Result<Vec<SlotMove>, Error> {
+        self.shared.with(|engine| engine.move_slots(slots, to))
+    }
+
+    /// Announces SMIGRATING to everybody who opted in, moves the slots after `within`, and announces SMIGRATED.
+    /// Gives the sequence id of the last.
+    ///
+    /// # Errors
+    ///
+    /// There is no such address, or no cluster.
+    ///
+    /// # Cancel safety
+    ///
+    /// A cancelled call may have announced what then does not happen.
+    pub async fn reshard(&self, slots: &SlotRanges, to: usize, within: Duration) -> Result<u64, Error> {
+        let start = self.shared.with(|engine| {
+            engine.check_node(to)?;
+            engine.announce(&Notice::SlotsMigrating { seq: None, slots: slots.clone() }, Audience::All);
+            Ok(engine.now)
+        })?;
+        tokio::time::sleep_until(start + within).await;
+        self.shared.with(|engine| {
+            let moves = engine.move_slots(slots, to)?;
+            Ok(engine.announce(&Notice::SlotsMigrated { seq: None, moves }, Audience::All).seq)
+        })
     }
 
     // --- counters

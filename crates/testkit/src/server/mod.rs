@@ -19,6 +19,7 @@
 //! ```
 
 mod clock;
+mod cluster;
 mod commands;
 mod config;
 mod conn;

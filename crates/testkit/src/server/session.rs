@@ -142,12 +142,12 @@ impl Session {
                     }
                 }
             }
+            if out.buf.len() > engine.config.max_output {
+                engine.close(key, Closing::Now);
+            }
             let now = engine.now;
             let Some(conn) = engine.conns.get(key) else { return };
             step.closing = conn.closing;
-            if out.buf.len() > engine.config.max_output {
-                step.closing = Some(Closing::Now);
-            }
             if let Some(blocked) = &conn.blocked {
                 step.stopped = true;
                 step.timer = blocked.until;

@@ -1,10 +1,8 @@
-//! `CLIENT`: names, lists, kills, tracking, pauses, and the opt-in to maintenance notifications.
+//! `CLIENT`: names, lists, kills, pauses, and the opt-in to maintenance notifications.
 
 use std::{collections::BTreeSet, fmt::Write, time::Duration};
 
-use bytes::Bytes;
-
-use super::{Command, Ctx, NO_SCRIPT, number::integer, unknown_subcommand};
+use super::{Command, Ctx, NO_SCRIPT, number::integer, tracking, unknown_subcommand};
 use crate::server::{
     conn::{Closing, Conn, ConnKey, ReplyMode, Wait},
     engine::{Engine, Pause},
@@ -12,15 +10,14 @@ use crate::server::{
     maintenance::{EndpointType, MaintenanceSupport},
     out::Proto,
     request::Args,
-    tracking::{Caching, Tracking},
 };
 
 pub(super) const COMMANDS: &[Command] = &[Command::container("CLIENT", CLIENT)];
 
 const CLIENT: &[Command] = &[
-    Command::sub("CLIENT", "CACHING", 3, NO_SCRIPT, caching),
+    Command::sub("CLIENT", "CACHING", 3, NO_SCRIPT, tracking::caching),
     Command::sub("CLIENT", "GETNAME", 2, NO_SCRIPT, getname),
-    Command::sub("CLIENT", "GETREDIR", 2, NO_SCRIPT, getredir),
+    Command::sub("CLIENT", "GETREDIR", 2, NO_SCRIPT, tracking::getredir),
     Command::sub("CLIENT", "HELP", 2, NO_SCRIPT, help),
     Command::sub("CLIENT", "ID", 2, NO_SCRIPT, id),
     Command::sub("CLIENT", "INFO", 2, NO_SCRIPT, info),
@@ -33,8 +30,8 @@ const CLIENT: &[Command] = &[
     Command::sub("CLIENT", "REPLY", 3, NO_SCRIPT, reply),
     Command::sub("CLIENT", "SETINFO", 4, NO_SCRIPT, setinfo),
     Command::sub("CLIENT", "SETNAME", 3, NO_SCRIPT, setname),
-    Command::sub("CLIENT", "TRACKING", -3, NO_SCRIPT, tracking),
-    Command::sub("CLIENT", "TRACKINGINFO", 2, NO_SCRIPT, trackinginfo),
+    Command::sub("CLIENT", "TRACKING", -3, NO_SCRIPT, tracking::tracking),
+    Command::sub("CLIENT", "TRACKINGINFO", 2, NO_SCRIPT, tracking::trackinginfo),
     Command::sub("CLIENT", "UNBLOCK", -3, NO_SCRIPT, unblock),
     Command::sub("CLIENT", "UNPAUSE", 2, NO_SCRIPT, unpause),
 ];
@@ -48,7 +45,7 @@ pub(super) fn valid_name(name: &[u8]) -> Result<String, Fault> {
     }
 }
 
-fn signed(id: u64) -> i64 {
+pub(super) fn signed(id: u64) -> i64 {
     i64::try_from(id).unwrap_or(i64::MAX)
 }
 
@@ -95,7 +92,7 @@ fn setinfo(ctx: &mut Ctx<'_>, args: Args<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-fn on_off(args: Args<'_>, at: usize) -> Result<bool, Fault> {
+pub(super) fn on_off(args: Args<'_>, at: usize) -> Result<bool, Fault> {
     if args.is(at, "ON") {
         Ok(true)
     } else if args.is(at, "OFF") {
@@ -388,114 +385,6 @@ impl Engine {
             conn.wake.notify_one();
         }
     }
-}
-
-// --- tracking
-
-fn caching(ctx: &mut Ctx<'_>, args: Args<'_>) -> Result<(), Fault> {
-    let Some(tracking) = &mut ctx.conn().tracking else {
-        return Err(
-            "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode \
-             enabled"
-                .into(),
-        );
-    };
-    if args.is(2, "YES") {
-        if !tracking.opt_in {
-            return Err("ERR CLIENT CACHING YES is only valid when tracking is enabled in OPTIN mode.".into());
-        }
-        tracking.caching = Some(Caching::Yes);
-    } else if args.is(2, "NO") {
-        if !tracking.opt_out {
-            return Err("ERR CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode.".into());
-        }
-        tracking.caching = Some(Caching::No);
-    } else {
-        return Err(Fault::SYNTAX);
-    }
-    ctx.out.ok();
-    Ok(())
-}
-
-fn tracking(ctx: &mut Ctx<'_>, args: Args<'_>) -> Result<(), Fault> {
-    let mut wanted = Tracking::default();
-    let mut at = 3;
-    while at < args.len() {
-        match args.text(at).to_ascii_uppercase().as_str() {
-            "BCAST" => wanted.broadcast = true,
-            "OPTIN" => wanted.opt_in = true,
-            "OPTOUT" => wanted.opt_out = true,
-            "NOLOOP" => wanted.no_loop = true,
-            "PREFIX" if at + 1 < args.len() => {
-                at += 1;
-                wanted.prefixes.push(Bytes::copy_from_slice(args.at(at)));
-            }
-            "REDIRECT" if at + 1 < args.len() => {
-                at += 1;
-                let id = integer(args.at(at)).ok_or(Fault::NOT_INTEGER)?;
-                let id = u64::try_from(id).ok().filter(|&id| ctx.engine.by_id(id).is_some());
-                wanted.redirect = Some(id.ok_or("ERR The client ID you want redirect to does not exist")?);
-            }
-            _ => return Err(Fault::SYNTAX),
-        }
-        at += 1;
-    }
-    let key = ctx.key;
-    if on_off(args, 2)? {
-        if !wanted.broadcast && !wanted.prefixes.is_empty() {
-            return Err("ERR PREFIX option requires BCAST mode to be enabled".into());
-        }
-        if wanted.broadcast && (wanted.opt_in || wanted.opt_out) {
-            return Err("ERR OPTIN and OPTOUT are not compatible with BCAST".into());
-        }
-        if wanted.opt_in && wanted.opt_out {
-            return Err("ERR You can't specify both OPTIN mode and OPTOUT mode".into());
-        }
-        ctx.engine.start_tracking(key, wanted);
-    } else {
-        ctx.engine.stop_tracking(key);
-    }
-    ctx.out.ok();
-    Ok(())
-}
-
-fn getredir(ctx: &mut Ctx<'_>, _args: Args<'_>) -> Result<(), Fault> {
-    let redirect = ctx.conn().tracking.as_ref().map_or(-1, |tracking| tracking.redirect.map_or(0, signed));
-    ctx.out.integer(redirect);
-    Ok(())
-}
-
-fn trackinginfo(ctx: &mut Ctx<'_>, _args: Args<'_>) -> Result<(), Fault> {
-    let tracking = ctx.conn().tracking.clone();
-    let mut flags = vec![if tracking.is_some() { "on" } else { "off" }];
-    if let Some(tracking) = &tracking {
-        for (flag, set) in [
-            ("bcast", tracking.broadcast),
-            ("optin", tracking.opt_in),
-            ("optout", tracking.opt_out),
-            ("noloop", tracking.no_loop),
-        ] {
-            if set {
-                flags.push(flag);
-            }
-        }
-    }
-    let out = &mut *ctx.out;
-    out.map(3);
-    out.bulk(b"flags");
-    out.set(flags.len());
-    for flag in &flags {
-        out.bulk(flag.as_bytes());
-    }
-    out.bulk(b"redirect");
-    out.integer(tracking.as_ref().map_or(-1, |tracking| tracking.redirect.map_or(0, signed)));
-    out.bulk(b"prefixes");
-    let prefixes = tracking.map(|tracking| tracking.prefixes).unwrap_or_default();
-    out.array(prefixes.len());
-    for prefix in &prefixes {
-        out.bulk(prefix);
-    }
-    Ok(())
 }
 
 // --- maintenance

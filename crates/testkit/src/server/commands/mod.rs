@@ -3,6 +3,7 @@
 #![expect(clippy::unnecessary_wraps, reason = "every command has one signature")]
 
 mod client;
+mod cluster;
 mod connection;
 mod generic;
 mod hashes;
@@ -16,6 +17,7 @@ mod sets;
 mod streams;
 mod strings;
 mod table;
+mod tracking;
 mod transactions;
 mod zsets;
 
@@ -209,6 +211,7 @@ impl Command {
 static TABLE: LazyLock<Vec<&'static Command>> = LazyLock::new(|| {
     let mut table: Vec<&Command> = [
         client::COMMANDS,
+        cluster::COMMANDS,
         connection::COMMANDS,
         generic::COMMANDS,
         hashes::COMMANDS,

@@ -26,6 +26,11 @@ pub(super) fn need_integer(text: &[u8]) -> Result<i64, Fault> {
     integer(text).ok_or(Fault::NOT_INTEGER)
 }
 
+/// A whole number from 0 on.
+pub(super) fn unsigned(text: &[u8]) -> Option<u64> {
+    integer(text).and_then(|value| u64::try_from(value).ok())
+}
+
 pub(super) fn need_float(text: &[u8]) -> Result<f64, Fault> {
     float(text).ok_or(Fault::NOT_FLOAT)
 }

@@ -84,6 +84,11 @@ impl PubSub {
     pub(in crate::server) fn counts(&self) -> (usize, usize, usize) {
         (self.channels.len(), self.patterns.len(), self.shard_channels.len())
     }
+
+    /// Shard channels that somebody listens to.
+    pub(in crate::server) fn shard_channels(&self) -> impl Iterator<Item = &Bytes> {
+        self.shard_channels.keys()
+    }
 }
 
 impl Conn {
@@ -217,6 +222,19 @@ impl Engine {
             for name in std::mem::take(conn.names(family)) {
                 self.forget(key, family, &name);
             }
+        }
+    }
+
+    /// Ends everybody's subscription to a shard channel, with the confirmation that listeners did not ask for.
+    pub(in crate::server) fn drop_shard_channel(&mut self, name: &Bytes, address: usize) {
+        let Some(listeners) = self.pubsub.shard_channels.get(name) else { return };
+        for key in listeners.iter().copied().collect::<Vec<_>>() {
+            if self.conns.get(key).is_none_or(|conn| conn.address != address) {
+                continue;
+            }
+            self.forget(key, Family::Shard, name);
+            let count = self.conns.get(key).map_or(0, |conn| conn.shard_channels.len());
+            self.send(key, |inbox| confirm(inbox, Family::Shard.unsubscribed(), Some(name), count));
         }
     }
 }

@@ -1,6 +1,9 @@
 //! The embedded server: against real servers, and in what only it does.
 
 mod blocking;
+mod cluster;
+mod connection;
+mod data;
 mod maintenance;
 mod moves;
 mod outside;

@@ -75,8 +75,10 @@ async fn sail(mut client: Command, endpoint_type: &str) -> Outcome {
     };
     let opted_in = tokio::time::timeout(PATIENCE, opted_in).await;
     if opted_in != Ok(true) {
+        client.kill().await.unwrap();
         let output = client.wait_with_output().await.unwrap();
-        panic!("the client never opted in: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "the client never opted in");
+        return Outcome { line: String::new() };
     }
     let shards = || vec!["1".to_owned()];
     let within = Some(Duration::from_secs(2));
