@@ -171,9 +171,8 @@ impl Member {
     }
 }
 
-/// A connection is made anew at most this often for one announcement without knowing better than the name.
-pub(crate) const MAX_GUESSES: u8 = 2;
-/// A connection is made anew at most this often for one announcement, DNS having named another address.
+/// A connection is made anew at most this often for one announcement: by the name at its time, quietly at the close, and
+/// once because DNS named another address.
 pub(crate) const MAX_MOVES: u8 = 3;
 
 /// One endpoint on its way.

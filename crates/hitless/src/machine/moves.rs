@@ -7,7 +7,7 @@ use evenkeel_protocol::Endpoint;
 use super::{
     Conn, HandoffEngine,
     breaker::{Change, Permit},
-    handoff::{Handoff, MAX_GUESSES, MAX_MOVES, Member, QUIET_PATIENCE, State, backoff},
+    handoff::{Handoff, MAX_MOVES, Member, QUIET_PATIENCE, State, backoff},
     jitter,
 };
 use crate::{
@@ -166,7 +166,7 @@ impl HandoffEngine {
         let mut moves = Vec::new();
         for (conn, member) in &mut handoff.members {
             let open = matches!(member.state, State::Stuck | State::Waiting { .. });
-            if !open || member.moves >= MAX_GUESSES || free.binary_search(conn).is_err() {
+            if !open || free.binary_search(conn).is_err() {
                 continue;
             }
             member.state = State::Moving { to_target: false, quiet: true, overdue: at.settle_at };

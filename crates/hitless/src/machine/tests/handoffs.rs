@@ -384,3 +384,105 @@ fn a_successor_that_is_told_of_another_move_in_its_handshake_takes_part_in_that_
     script.until(2_100);
     assert_eq!(script.moved_to(), [(1, NAME.into()), (2, NEW.into())]);
 }
+
+#[test]
+fn a_topology_handoff_leaves_alone_what_is_there_already() {
+    let mut script = Script::new();
+    let there = Origin { dialled: ep(NEW), ..Origin::new(ConnId(1), ep(OLD), Some(NEW.parse().unwrap())) };
+    script.input(0, Input::Opened { origin: there });
+    script.input(0, Input::Opened { origin: Origin::new(ConnId(2), ep(OLD), Some(OLD.parse().unwrap())) });
+    let deadline = script.instant(3_000);
+    script.input(0, Input::TopologyHandoff { from: ep(OLD), to: ep(NEW), deadline });
+    assert_eq!(script.moves(), [(0, 2, NEW.into())]);
+}
+
+#[test]
+fn two_handoffs_of_one_endpoint_share_its_workers() {
+    let mut script = Script::with(Config::new(), Sizes { workers: 2, queue: 50 });
+    let other = "10.0.0.8:6379";
+    for conn in 1..=3 {
+        script.input(0, Input::Opened { origin: at(conn, OLD) });
+        script.input(0, Input::Opened { origin: at(10 + conn, other) });
+    }
+    script.hear(0, &at(1, OLD), moving(1, 5, Some(NEW)));
+    script.hear(0, &at(11, other), moving(2, 5, Some("10.0.0.9:6379")));
+    script.until(1_000);
+    assert_eq!(script.moves().len(), 2);
+    for done in 0..6 {
+        let (_, conn, to) = script.moves()[done].clone();
+        script.switched(1_000 + conn, conn, moved(100 + conn, &to));
+        assert_eq!(script.moves().len(), (done + 3).min(6));
+    }
+}
+
+#[test]
+fn a_probe_whose_connection_is_lost_does_not_keep_the_breaker_waiting() {
+    let config = Config::new().circuit_breaker_failure_threshold(1).circuit_breaker_max_requests(1);
+    let mut script = Script::with(config, Sizes { workers: 8, queue: 85 });
+    script.input(0, Input::Opened { origin: at(1, OLD) });
+    script.input(0, Input::Opened { origin: at(2, OLD) });
+    script.hear(0, &at(1, OLD), moving(1, 1, Some(NEW)));
+    script.until(100);
+    script.failed(100, 1, MoveError::Unreachable);
+    script.failed(100, 2, MoveError::Unreachable);
+    script.until(100_000);
+    script.failed(100_000, 1, MoveError::Unreachable);
+    script.failed(100_000, 2, MoveError::Unreachable);
+    let before = script.moves().len();
+    // Half-open: one probe goes, the other connection waits for its result, which never comes.
+    script.hear(100_000, &at(1, OLD), moving(2, 10, Some(NEW)));
+    script.until(101_000);
+    assert_eq!(script.moved_to()[before..], [(1, NEW.into())]);
+    script.closed(101_000, 1);
+    assert_eq!(script.moved_to()[before + 1..], [(2, NEW.into())]);
+}
+
+#[test]
+fn an_address_that_was_tried_in_vain_is_no_news_and_another_one_is() {
+    let mut script = Script::open(1);
+    script.hear(0, &at(1, OLD), moving(1, 15, None));
+    let answer = |to: &str| Input::DnsAnswer { name: "cache.test".into(), addresses: vec![ip(to)] };
+    script.input(1_000, answer("10.0.0.2"));
+    for ms in (1_100..6_000).step_by(100) {
+        script.failed(ms, 1, MoveError::Unreachable);
+        script.input(ms, answer("10.0.0.2"));
+    }
+    assert_eq!(script.moves().len(), 4, "{:?}", script.moves());
+    script.input(6_000, answer("10.0.0.3"));
+    assert_eq!(script.moves().last(), Some(&(6_000, 1, format!("{NAME} at 10.0.0.3"))));
+}
+
+#[test]
+fn dials_that_were_sent_to_a_server_that_retires_in_turn_are_sent_on() {
+    let third = "10.0.0.3:6379";
+    let mut script = Script::open(1);
+    script.hear(0, &at(1, OLD), moving(1, 15, Some(NEW)));
+    script.until(1_000);
+    script.switched(1_000, 1, moved(2, NEW));
+    script.hear(2_000, &moved(2, NEW), moving(2, 5, Some(third)));
+    let (old, new) = (Some(OLD.parse().unwrap()), Some(NEW.parse().unwrap()));
+    assert_eq!(script.redirects(), [(old, ep(third)), (new, ep(third))]);
+    // Without an address the name is all that is left.
+    script.until(3_000);
+    script.switched(3_000, 2, moved(3, third));
+    script.hear(4_000, &moved(3, third), moving(3, 5, None));
+    assert_eq!(script.redirects(), []);
+}
+
+#[test]
+fn a_sibling_that_retires_as_well_is_no_better_address() {
+    let mut script = Script::open(1);
+    let sibling = at(2, "10.0.0.5:6379");
+    script.input(0, Input::Opened { origin: sibling.clone() });
+    script.hear(0, &at(1, OLD), moving(1, 15, None));
+    script.hear(0, &sibling, moving(1, 15, None));
+    let answer = |to: &[&str]| Input::DnsAnswer {
+        name: "cache.test".into(),
+        addresses: to.iter().map(|&text| ip(text)).collect(),
+    };
+    script.input(1_000, answer(&["10.0.0.1", "10.0.0.5"]));
+    assert_eq!(script.moves(), []);
+    script.input(2_000, answer(&["10.0.0.1", "10.0.0.5", "10.0.0.6"]));
+    let to = format!("{NAME} at 10.0.0.6");
+    assert_eq!(script.moved_to(), [(1, to.clone()), (2, to)]);
+}

@@ -90,3 +90,34 @@ fn disabled_means_deaf() {
     script.until(60_000);
     assert_eq!((script.moves(), script.relaxed()), (vec![], vec![]));
 }
+
+#[test]
+fn an_end_that_names_nothing_closes_the_oldest_window() {
+    let mut script = Script::open(1);
+    for seq in 1..=3 {
+        script.hear(0, &at(1, OLD), migrating(seq, &[]));
+    }
+    for seq in 4..=6 {
+        assert_eq!(script.hear(seq, &at(1, OLD), migrated(seq, &[])), Outcome::Restored);
+        // The same end on another connection closes no second one.
+        assert_eq!(script.hear(seq, &at(2, OLD), migrated(seq, &[])), Outcome::Repeated);
+        assert_eq!(script.relaxed().len(), if seq == 6 { 2 } else { 1 });
+    }
+}
+
+#[test]
+fn looks_at_the_topology_keep_their_distance() {
+    let mut script = Script::open(1);
+    for seq in 0..100 {
+        script.hear(seq * 50, &at(1, OLD), smigrated(seq, NEW, &seq.to_string()));
+    }
+    script.until(10_000);
+    let looks: Vec<u64> = script
+        .log
+        .iter()
+        .filter(|(_, action)| matches!(action, Action::VerifyTopology))
+        .map(|(ms, _)| *ms)
+        .collect();
+    assert!(looks.windows(2).all(|pair| pair[1] - pair[0] >= 1_000), "{looks:?}");
+    assert!((4..=6).contains(&looks.len()), "{looks:?}");
+}
