@@ -60,6 +60,11 @@ impl AskFailure {
         })
     }
 
+    /// The server is there, and does not let us ask.
+    pub(crate) fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Server(error) if error.code() == "NOPERM")
+    }
+
     /// The server is not part of a cluster.
     pub(crate) fn is_cluster_off(&self) -> bool {
         matches!(self, Self::Server(error) if error.detail().contains("cluster support disabled"))

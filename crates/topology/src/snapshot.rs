@@ -331,6 +331,17 @@ impl Topology {
         next
     }
 
+    /// A copy with zones for nodes that have none; `None` when nothing is new.
+    pub(crate) fn with_zones(&self, zone: impl Fn(&Endpoint) -> Option<Arc<str>>) -> Option<Self> {
+        let mut next = self.next();
+        let mut is_news = false;
+        for node in next.nodes.iter_mut().filter(|node| node.zone.is_none()) {
+            node.zone = zone(&node.endpoint);
+            is_news |= node.zone.is_some();
+        }
+        is_news.then_some(next)
+    }
+
     fn next(&self) -> Self {
         Self { generation: self.generation + 1, ..self.clone() }
     }

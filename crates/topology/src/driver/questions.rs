@@ -14,6 +14,8 @@ use crate::{
 pub(super) enum Question {
     Kind(Endpoint),
     Role(Endpoint),
+    /// For users who may not ask `ROLE`, which counts as dangerous; everybody may ask `HELLO`.
+    RoleByHello(Endpoint),
     Sentinel(Endpoint, SentinelQuestion),
     View(Endpoint, ViewCommand),
 }
@@ -34,6 +36,7 @@ impl Question {
         match self {
             Self::Kind(endpoint)
             | Self::Role(endpoint)
+            | Self::RoleByHello(endpoint)
             | Self::Sentinel(endpoint, _)
             | Self::View(endpoint, _) => endpoint,
         }
@@ -42,14 +45,16 @@ impl Question {
     pub(super) fn role(&self) -> NodeRole {
         match self {
             Self::Sentinel(..) => NodeRole::Sentinel,
-            Self::Kind(_) | Self::Role(_) | Self::View(..) => NodeRole::Data,
+            Self::Kind(_) | Self::Role(_) | Self::RoleByHello(_) | Self::View(..) => NodeRole::Data,
         }
     }
 
     pub(super) fn commands(&self, name: &str) -> Vec<Command> {
         let sentinel = |sub: &str| Command::new("SENTINEL").arg(sub);
         match self {
-            Self::Kind(_) => vec![Command::new("INFO").arg("server")],
+            // `HELLO` from 6.0 on, `INFO` before.
+            Self::Kind(_) => vec![Command::new("HELLO"), Command::new("INFO").arg("server")],
+            Self::RoleByHello(_) => vec![Command::new("HELLO")],
             Self::Role(_) => vec![Command::new("ROLE")],
             Self::Sentinel(_, SentinelQuestion::Primary) => {
                 vec![sentinel("MASTER").arg(name), sentinel("GET-MASTER-ADDR-BY-NAME").arg(name)]
@@ -65,6 +70,15 @@ impl Question {
                 };
                 vec![Command::new("CLUSTER").arg(map), Command::new("CLUSTER").arg("INFO")]
             }
+        }
+    }
+
+    /// Another way to ask the same, when the replies forbid this one.
+    pub(super) fn instead(&self, replies: &[Reply]) -> Option<Self> {
+        let error = replies.first()?.error()?;
+        match self {
+            Self::Role(endpoint) if error.code() == "NOPERM" => Some(Self::RoleByHello(endpoint.clone())),
+            _ => None,
         }
     }
 
@@ -84,7 +98,17 @@ impl Question {
         };
         Ok(match self {
             Self::Kind(endpoint) => {
-                Input::KindAnswered { endpoint: endpoint.clone(), kind: read::server_kind(&frame(0)?)? }
+                let hello = read::hello(&frame(0)?).ok();
+                let kind = match &hello {
+                    Some(hello) => hello.kind,
+                    None => read::server_kind(&frame(1)?)?,
+                };
+                let zone = hello.and_then(|hello| hello.zone);
+                Input::KindAnswered { endpoint: endpoint.clone(), kind, zone }
+            }
+            Self::RoleByHello(endpoint) => {
+                let role = read::hello(&frame(0)?)?.role.unwrap_or(read::RoleView::Sentinel);
+                Input::RoleAnswered { endpoint: endpoint.clone(), role }
             }
             Self::Role(endpoint) => {
                 Input::RoleAnswered { endpoint: endpoint.clone(), role: read::role(&frame(0)?)? }
@@ -120,7 +144,8 @@ impl Question {
 
     pub(super) fn failed(self, failure: AskFailure) -> Input {
         match self {
-            Self::Kind(endpoint) | Self::Role(endpoint) => Input::RoleFailed { endpoint, failure },
+            Self::Kind(endpoint) => Input::KindFailed { endpoint },
+            Self::Role(endpoint) | Self::RoleByHello(endpoint) => Input::RoleFailed { endpoint, failure },
             Self::Sentinel(sentinel, question) => Input::SentinelFailed { sentinel, question, failure },
             Self::View(endpoint, _) => Input::ViewFailed { endpoint, failure },
         }

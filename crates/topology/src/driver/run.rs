@@ -283,11 +283,20 @@ where
         let (asker, timeout, tls) = (Arc::clone(&self.asker), self.config.ask_timeout, self.config.tls);
         let commands = question.commands(&self.config.name);
         let asked = question.clone();
+        let name = self.config.name.clone();
         let task = self.questions.spawn(async move {
-            let (endpoint, role) = (question.endpoint().clone(), question.role());
-            let answer = asker.ask(endpoint, role, commands, timeout);
-            match tokio::time::timeout(timeout, answer).await {
-                Ok(Ok(replies)) => question.answered(&replies, tls),
+            let replies = tokio::time::timeout(timeout, async {
+                let (endpoint, role) = (question.endpoint().clone(), question.role());
+                let replies = asker.ask(endpoint.clone(), role, commands, timeout).await?;
+                match question.instead(&replies) {
+                    Some(other) => {
+                        Ok((asker.ask(endpoint, role, other.commands(&name), timeout).await?, other))
+                    }
+                    None => Ok((replies, question.clone())),
+                }
+            });
+            match replies.await {
+                Ok(Ok((replies, question))) => question.answered(&replies, tls),
                 Ok(Err(failure)) => question.failed(failure),
                 Err(_elapsed) => question.failed(AskFailure::TimedOut),
             }

@@ -10,7 +10,7 @@ use crate::{error::ResolveError, snapshot::Topology};
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Ask `INFO server` what kind of server it is.
+    /// Ask what kind of server it is and in which availability zone (`HELLO`).
     AskKind {
         /// The server.
         endpoint: Endpoint,

@@ -24,6 +24,7 @@ use super::{
     action::{Action, Report},
     input::{Complaint, Input},
     jitter::Jitter,
+    zones::Zones,
 };
 use crate::{
     diff::{Change, diff},
@@ -42,6 +43,7 @@ pub struct ClusterConfig {
     seeds: Vec<Endpoint>,
     policy: RedirectPolicy,
     refresh_interval: Duration,
+    learn_zones: bool,
 }
 
 impl ClusterConfig {
@@ -51,6 +53,7 @@ impl ClusterConfig {
             seeds: seeds.into_iter().collect(),
             policy: RedirectPolicy::any(),
             refresh_interval: Duration::from_secs(30),
+            learn_zones: false,
         }
     }
 
@@ -58,6 +61,15 @@ impl ClusterConfig {
     #[must_use]
     pub fn redirect_policy(mut self, policy: RedirectPolicy) -> Self {
         self.policy = policy;
+        self
+    }
+
+    /// Whether nodes whose map does not tell their availability zone are asked for it. Default: no.
+    ///
+    /// For [`ReadPolicy::NearestByZone`](crate::ReadPolicy::NearestByZone): each node is connected to once.
+    #[must_use]
+    pub fn learn_zones(mut self, learn: bool) -> Self {
+        self.learn_zones = learn;
         self
     }
 
@@ -85,6 +97,7 @@ pub struct ClusterResolver {
     lost: Vec<Lost>,
     roles_asked: BTreeSet<Endpoint>,
     denied: VecDeque<Endpoint>,
+    zones: Zones,
 }
 
 impl ClusterResolver {
@@ -100,6 +113,7 @@ impl ClusterResolver {
             lost: Vec::new(),
             roles_asked: BTreeSet::new(),
             denied: VecDeque::new(),
+            zones: Zones::new(config.learn_zones),
             config,
         };
         resolver.handle_timeout(now);
@@ -151,6 +165,21 @@ impl ClusterResolver {
         self.lost.retain(|lost| published.primaries().any(|node| node.endpoint == lost.primary));
     }
 
+    fn ask_zones(&mut self) {
+        for node in self.published.nodes().iter().filter(|node| node.zone.is_none()) {
+            if self.zones.ask(&node.endpoint) {
+                self.actions.push_back(Action::AskKind { endpoint: node.endpoint.clone() });
+            }
+        }
+    }
+
+    /// Puts what was learned into the snapshot.
+    fn publish_zones(&mut self, now: Instant) {
+        if let Some(next) = self.published.with_zones(|endpoint| self.zones.of(endpoint)) {
+            self.publish(now, next);
+        }
+    }
+
     fn on_view(&mut self, now: Instant, endpoint: &Endpoint, view: &ClusterView) {
         self.refresh.answered(endpoint, None);
         let is_old = view.epoch.is_some_and(|epoch| epoch < self.epoch);
@@ -169,6 +198,7 @@ impl ClusterResolver {
         let next = self.draft(view);
         let (next, is_lagging) = self.patches.apply(now, next);
         self.publish(now, next);
+        self.ask_zones();
         self.end_refresh(now);
         if is_lagging {
             self.want_refresh(now);
@@ -288,14 +318,20 @@ impl Machine for ClusterResolver {
                 self.lose(now, &endpoint);
                 self.want_refresh(now);
             }
-            Input::KindAnswered { endpoint, kind } => self.on_kind(now, &endpoint, kind),
+            Input::KindAnswered { endpoint, kind, zone } => {
+                self.zones.learned(&endpoint, zone);
+                self.on_kind(now, &endpoint, kind);
+                self.publish_zones(now);
+            }
+            Input::KindFailed { endpoint } => {
+                self.zones.failed(&endpoint);
+                self.on_kind(now, &endpoint, None);
+            }
             Input::Moved { slot, target } => self.on_moved(now, slot, &target),
             Input::Refused { endpoint, complaint } => self.on_refused(now, &endpoint, &complaint),
             Input::RoleAnswered { endpoint, role } => self.on_role(now, &endpoint, &role),
             Input::RoleFailed { endpoint, .. } => {
                 self.roles_asked.remove(&endpoint);
-                // The kind of a seed is asked in the same way.
-                self.on_kind(now, &endpoint, None);
             }
             Input::SlotsMoved { moves } => self.on_slots_moved(now, &moves),
             Input::ViewAnswered { endpoint, view } => self.on_view(now, &endpoint, &view),

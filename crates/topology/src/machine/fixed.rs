@@ -196,6 +196,10 @@ impl FixedResolver {
             self.go_to(self.config.endpoint.clone(), Health::Unknown);
             return self.ask(now);
         }
+        if failure.is_forbidden() {
+            // The server is there; only its role stays its secret.
+            return self.publish(Health::Online);
+        }
         let wait = RETRY.saturating_mul(1 << self.failures.min(8)).min(RETRY_MAX);
         self.failures += 1;
         self.next_ask = now + self.rng.at_most(wait);
@@ -217,7 +221,7 @@ impl Machine for FixedResolver {
     fn handle_input(&mut self, now: Instant, input: Input) {
         match input {
             Input::ConnectionLost { endpoint } if endpoint == self.current => self.ask_soon(now),
-            Input::KindAnswered { endpoint, kind: Some(found) } if endpoint == self.current => {
+            Input::KindAnswered { endpoint, kind: Some(found), .. } if endpoint == self.current => {
                 self.is_wrong(found);
             }
             Input::Refused { endpoint, complaint } if endpoint == self.current => match complaint {
@@ -351,7 +355,7 @@ mod tests {
 
     #[test]
     fn other_kinds_of_servers_are_named() {
-        let kind = |found| Input::KindAnswered { endpoint: at(1), kind: found };
+        let kind = |found| Input::KindAnswered { endpoint: at(1), kind: found, zone: None };
         let script =
             [(0, kind(None)), (1, kind(Some(Found::ClusterNode))), (2, answered(1, RoleView::Sentinel))];
         assert_eq!(

@@ -28,12 +28,19 @@ pub enum Input {
         /// The sentinel.
         sentinel: Endpoint,
     },
-    /// What `INFO server` says of the kind of server.
+    /// What a server says of its kind.
     KindAnswered {
         /// The server.
         endpoint: Endpoint,
         /// A sentinel, a cluster node, or neither.
         kind: Option<Found>,
+        /// Its availability zone, when it says.
+        zone: Option<String>,
+    },
+    /// A server did not say of what kind it is.
+    KindFailed {
+        /// The server.
+        endpoint: Endpoint,
     },
     /// A command was answered with `MOVED`.
     Moved {
@@ -56,7 +63,7 @@ pub enum Input {
         /// What it says of itself.
         role: RoleView,
     },
-    /// `ROLE` or `INFO server` was not answered.
+    /// `ROLE` was not answered.
     RoleFailed {
         /// The node.
         endpoint: Endpoint,

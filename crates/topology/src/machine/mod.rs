@@ -9,6 +9,7 @@ pub mod fixed;
 mod input;
 mod jitter;
 pub mod sentinel;
+mod zones;
 
 pub use action::{Action, Report, SentinelQuestion, ViewCommand};
 pub use cluster::{ClusterConfig, ClusterResolver};

@@ -33,6 +33,7 @@ use super::{
     action::{Action, Report, SentinelQuestion},
     input::{Complaint, Input, SentinelAnswer},
     jitter::Jitter,
+    zones::Zones,
 };
 use crate::{error::AskFailure, redirect_policy::RedirectPolicy, snapshot::Topology};
 
@@ -72,6 +73,7 @@ pub struct SentinelConfig {
     seeds: Vec<Endpoint>,
     policy: RedirectPolicy,
     poll_interval: Duration,
+    learn_zones: bool,
 }
 
 impl SentinelConfig {
@@ -82,6 +84,7 @@ impl SentinelConfig {
             seeds: seeds.into_iter().collect(),
             policy: RedirectPolicy::any(),
             poll_interval: Duration::from_secs(10),
+            learn_zones: false,
         }
     }
 
@@ -89,6 +92,15 @@ impl SentinelConfig {
     #[must_use]
     pub fn redirect_policy(mut self, policy: RedirectPolicy) -> Self {
         self.policy = policy;
+        self
+    }
+
+    /// Whether data nodes are asked for their availability zone. Default: no.
+    ///
+    /// For [`ReadPolicy::NearestByZone`](crate::ReadPolicy::NearestByZone); Valkey 8.1 and newer can tell it.
+    #[must_use]
+    pub fn learn_zones(mut self, learn: bool) -> Self {
+        self.learn_zones = learn;
         self
     }
 
@@ -165,6 +177,7 @@ pub struct SentinelResolver {
     rounds: u32,
     is_round_open: bool,
     denied: VecDeque<Endpoint>,
+    zones: Zones,
     published: Arc<Topology>,
 }
 
@@ -189,6 +202,7 @@ impl SentinelResolver {
             rounds: 0,
             is_round_open: false,
             denied: VecDeque::new(),
+            zones: Zones::new(config.learn_zones),
             published: Arc::default(),
             config,
         };
@@ -466,9 +480,14 @@ impl Machine for SentinelResolver {
             Input::ConnectionLost { endpoint } => self.ask_role(&endpoint),
             Input::EventLinkDown { sentinel } => self.on_event_link(now, &sentinel, false),
             Input::EventLinkUp { sentinel } => self.on_event_link(now, &sentinel, true),
+            Input::KindAnswered { endpoint, zone, .. } => self.zones.learned(&endpoint, zone),
+            Input::KindFailed { endpoint } => self.zones.failed(&endpoint),
             Input::Refused { endpoint, complaint } => self.on_refused(now, &endpoint, &complaint),
             Input::RoleAnswered { endpoint, role } => {
                 let heard = self.nodes.find(&endpoint).map_or(Heard::Ignored, |node| node.answered(role));
+                if heard != Heard::Ignored && self.zones.ask(&endpoint) {
+                    self.actions.push_back(Action::AskKind { endpoint: endpoint.clone() });
+                }
                 self.on_heard(now, &endpoint, heard);
             }
             Input::RoleFailed { endpoint, failure } => {
@@ -483,8 +502,7 @@ impl Machine for SentinelResolver {
                 self.on_sentinel_failed(&sentinel, question, failure);
             }
             // These belong to the other resolvers.
-            Input::KindAnswered { .. }
-            | Input::Moved { .. }
+            Input::Moved { .. }
             | Input::SlotsMoved { .. }
             | Input::ViewAnswered { .. }
             | Input::ViewFailed { .. } => {}

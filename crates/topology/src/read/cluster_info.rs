@@ -5,9 +5,6 @@ use evenkeel_protocol::Frame;
 use super::not_an_error;
 use crate::error::{Found, ReadError};
 
-/// What kind of server answers, by its own word.
-pub type ServerKind = Option<Found>;
-
 /// Reads the current epoch from `CLUSTER INFO`: the newest that the node has heard of.
 ///
 /// # Errors
@@ -22,13 +19,10 @@ pub fn cluster_epoch(frame: &Frame) -> Result<u64, ReadError> {
 ///
 /// # Errors
 /// An error of the server, or another shape.
-pub fn server_kind(frame: &Frame) -> Result<ServerKind, ReadError> {
+pub fn server_kind(frame: &Frame) -> Result<Option<Found>, ReadError> {
     let text = not_an_error(frame)?.as_str().ok_or(ReadError::Malformed { command: "INFO" })?;
-    Ok(match field(text, "redis_mode").or_else(|| field(text, "server_mode")) {
-        Some("cluster") => Some(Found::ClusterNode),
-        Some("sentinel") => Some(Found::Sentinel),
-        _ => None,
-    })
+    let mode = field(text, "redis_mode").or_else(|| field(text, "server_mode"));
+    Ok(mode.and_then(super::hello::kind))
 }
 
 fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {

@@ -3,12 +3,14 @@
 mod cluster;
 mod cluster_info;
 mod events;
+mod hello;
 mod role;
 mod sentinel;
 
 pub use cluster::{ClusterView, NodeView, ShardView, cluster_shards, cluster_slots};
-pub use cluster_info::{ServerKind, cluster_epoch, server_kind};
+pub use cluster_info::{cluster_epoch, server_kind};
 pub use events::{Instance, InstanceKind, Notification, SentinelEvent};
+pub use hello::{HelloView, hello};
 pub use role::{RoleView, role};
 pub use sentinel::{
     PeerView, PrimaryView, ReplicaView, sentinel_address, sentinel_primary, sentinel_replicas,

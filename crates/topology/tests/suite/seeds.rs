@@ -79,6 +79,25 @@ async fn a_seed_of_the_wrong_kind_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn users_who_may_not_ask_for_the_role_find_their_primary_all_the_same() {
+    for_each_server_with("topology::users_without_role", &[Feature::Sentinel], |kind| async move {
+        let trio = SentinelTrio::start(&kind, SentinelOptions::default().replicas(1)).await.unwrap();
+        let primary = trio.primary().await.unwrap();
+        for node in trio.data_nodes() {
+            trio.nodes().command(node, &["ACL", "SETUSER", "default", "-role"]).await.unwrap();
+        }
+        let config = SentinelConfig::new(trio.name(), trio.sentinels().into_iter().map(endpoint));
+        let driver = DriverConfig::default().name(trio.name());
+        let (handle, _events) = spawn(|now| SentinelResolver::new(config, 1, now), Tcp::default(), driver);
+        let found =
+            tokio::time::timeout(Duration::from_secs(20), handle.reader().newer_than(0)).await.unwrap();
+        assert_eq!(found.unwrap().primary_of(None), Some(&endpoint(primary)));
+        handle.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nobody_at_the_seed_is_said() {
     let seed = Endpoint::new("127.0.0.1", 1);
     let config = SentinelConfig::new("m", [seed.clone()]);

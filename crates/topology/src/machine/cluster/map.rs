@@ -105,7 +105,7 @@ impl ClusterResolver {
                 };
                 let index = draft.node(Node {
                     id: Some(node.id.as_str().into()),
-                    zone: node.zone.as_deref().map(Into::into),
+                    zone: node.zone.as_deref().map(Into::into).or_else(|| self.zones.of(&endpoint)),
                     health: node.health,
                     offset: node.offset,
                     ..Node::new(endpoint, role)

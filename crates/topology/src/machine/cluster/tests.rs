@@ -461,8 +461,10 @@ fn what_is_wrong_with_the_seeds_is_said() {
                 resolver.handle_input(origin(), Input::ViewFailed { endpoint, failure: failure.clone() });
             }
             Action::AskKind { endpoint } => {
-                resolver
-                    .handle_input(origin(), Input::KindAnswered { endpoint, kind: Some(Found::Sentinel) });
+                resolver.handle_input(
+                    origin(),
+                    Input::KindAnswered { endpoint, kind: Some(Found::Sentinel), zone: None },
+                );
             }
             Action::Unresolved(error) => told = Some(error),
             other => panic!("{other:?}"),
@@ -489,6 +491,30 @@ fn a_failed_primary_beside_its_successor_is_nobodys_primary() {
     scene.tell(Input::ViewAnswered { endpoint: at(7002), view });
     assert_eq!(scene.owner(0), 7011);
     assert_eq!(scene.topology.node(&at(7001)).unwrap().role, Role::Unknown);
+}
+
+#[test]
+fn zones_that_the_map_does_not_tell_are_asked_for() {
+    let mut scene = Scene::unresolved();
+    let config = ClusterConfig::new([at(7001)]).learn_zones(true);
+    scene.resolver = ClusterResolver::new(config, 7, scene.origin);
+    let mut view = scene.view();
+    view.shards[0].nodes[0].zone = Some("a".into());
+    scene.views.insert(7001, view);
+    scene.run_to(10);
+    let asked = scene.took();
+    assert_eq!(asked.iter().filter(|line| line.contains("AskKind")).count(), 5, "{asked:?}");
+    scene.tell(Input::KindAnswered { endpoint: at(7011), kind: None, zone: Some("b".into()) });
+    scene.tell(Input::KindFailed { endpoint: at(7002) });
+    let zone = |scene: &Scene, port| scene.topology.node(&at(port)).unwrap().zone.clone();
+    assert_eq!(zone(&scene, 7001).as_deref(), Some("a"));
+    assert_eq!(zone(&scene, 7011).as_deref(), Some("b"));
+    let plan = scene.topology.plan(Some(slot(0)), &crate::ReadPolicy::NearestByZone("b".into()), 0, |_| None);
+    assert_eq!(plan.first(), Some(&at(7011)));
+    // A later map, which does not tell it either, keeps it.
+    scene.moved(0, 7002);
+    scene.run_to(2000);
+    assert_eq!(zone(&scene, 7011).as_deref(), Some("b"));
 }
 
 #[test]

@@ -29,7 +29,8 @@ impl SentinelResolver {
         let mut draft = Draft::new(Mode::Sentinel);
         draft.epoch(self.epoch());
         let is_current = |node: &&DataNode| self.is_current(&node.endpoint);
-        let primary = self.nodes.iter().find(is_current).map(|node| draft.node(view(node, Role::Primary)));
+        let primary =
+            self.nodes.iter().find(is_current).map(|node| draft.node(self.view(node, Role::Primary)));
         let mut listed: Vec<&DataNode> = self
             .nodes
             .iter()
@@ -40,7 +41,7 @@ impl SentinelResolver {
         for node in listed {
             // A second primary is nobody's replica.
             let role = if node.said == Said::Primary { Role::Unknown } else { Role::Replica };
-            replicas.push(draft.node(view(node, role)));
+            replicas.push(draft.node(self.view(node, role)));
         }
         draft.shard(primary, replicas);
         for sentinel in self.sentinels.iter() {
@@ -61,15 +62,16 @@ impl SentinelResolver {
             Phase::Searching => "searching",
         }
     }
-}
 
-fn view(node: &DataNode, role: Role) -> Node {
-    let health = if node.reachable == Some(false) || (node.is_down && role != Role::Primary) {
-        Health::Failed
-    } else if !node.is_linked && role != Role::Primary {
-        Health::Loading
-    } else {
-        Health::Online
-    };
-    Node { health, offset: node.offset, ..Node::new(node.endpoint.clone(), role) }
+    fn view(&self, node: &DataNode, role: Role) -> Node {
+        let health = if node.reachable == Some(false) || (node.is_down && role != Role::Primary) {
+            Health::Failed
+        } else if !node.is_linked && role != Role::Primary {
+            Health::Loading
+        } else {
+            Health::Online
+        };
+        let zone = self.zones.of(&node.endpoint);
+        Node { health, zone, offset: node.offset, ..Node::new(node.endpoint.clone(), role) }
+    }
 }

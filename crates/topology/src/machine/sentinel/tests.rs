@@ -132,7 +132,8 @@ impl Scene {
             Action::Unresolved(error) => self.note(format!("unresolved: {error}")),
             Action::WatchSentinel { sentinel } => self.note(format!("watch {}", sentinel.port())),
             Action::UnwatchSentinel { sentinel } => self.note(format!("unwatch {}", sentinel.port())),
-            Action::AskKind { .. } | Action::AskView { .. } => panic!("not asked by this resolver"),
+            Action::AskKind { endpoint } => self.note(format!("kind? {}", endpoint.port())),
+            Action::AskView { .. } => panic!("not asked by this resolver"),
         }
         None
     }
@@ -621,6 +622,19 @@ fn addresses_outside_the_policy_are_never_asked() {
     assert_eq!(denied, 2, "{told:?}");
     assert!(scene.roles_asked.iter().all(|(_, port)| *port != B || scene.nodes.contains_key(port)));
     assert!(scene.topology.nodes().iter().all(|node| node.endpoint.host() == "h"));
+}
+
+#[test]
+fn zones_are_asked_for_once_when_they_are_wanted() {
+    let mut scene = Scene::unresolved();
+    let config = SentinelConfig::new("m", [at(S1)]).learn_zones(true);
+    scene.resolver = SentinelResolver::new(config, 7, scene.origin);
+    scene.says = [(S1, (A, 1))].into();
+    scene.run_to(30_000);
+    assert_eq!(scene.took().iter().filter(|line| line.contains("kind?")).count(), 3);
+    scene.tell(Input::KindAnswered { endpoint: at(C), kind: None, zone: Some("b".into()) });
+    let plan = scene.topology.plan(None, &crate::ReadPolicy::NearestByZone("b".into()), 0, |_| None);
+    assert_eq!(plan.first(), Some(&at(C)));
 }
 
 #[test]
