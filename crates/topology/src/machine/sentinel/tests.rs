@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::{
+    error::AskFailure,
+    machine::input::{Complaint, SentinelAnswer},
     read::{PrimaryView, ReplicaView, RoleView},
+    redirect_policy::RedirectPolicy,
     snapshot::Role,
 };
 
