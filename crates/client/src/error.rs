@@ -190,7 +190,6 @@ impl Error {
 }
 
 /// How the layers below make errors.
-#[allow(dead_code, reason = "the vocabulary of every layer that reports here; not each build uses each word")]
 impl Error {
     /// The client is closed; `executed` is `Maybe` for what was still owed.
     pub(crate) fn closed(executed: Executed) -> Self {

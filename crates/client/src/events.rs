@@ -120,7 +120,6 @@ pub(crate) struct Events {
     listeners: Mutex<Vec<Weak<Mailbox<Event>>>>,
 }
 
-#[allow(dead_code, reason = "called by the machinery behind the surface")]
 impl Events {
     pub(crate) fn listen(&self) -> EventStream {
         let mailbox = Arc::new(Mailbox::new(BACKLOG, BACKLOG));

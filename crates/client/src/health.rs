@@ -39,7 +39,6 @@ pub struct EndpointHealth {
     pub relaxed: bool,
 }
 
-#[allow(dead_code, reason = "called by the machinery behind the surface")]
 impl EndpointHealth {
     pub(crate) fn new(endpoint: Endpoint, role: Role, state: ConnectionState) -> Self {
         Self { endpoint, role, state, in_flight: 0, bytes: 0, relaxed: false }

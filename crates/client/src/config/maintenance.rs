@@ -14,7 +14,6 @@ use super::{
 pub(crate) struct HookList(Vec<Arc<dyn NotificationHook>>);
 
 impl HookList {
-    #[allow(dead_code, reason = "called by the machinery behind the surface")]
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<dyn NotificationHook>> {
         self.0.iter()
     }

@@ -39,30 +39,23 @@ pub(crate) struct Changes {
     pub(crate) subscribe: Vec<Name>,
 }
 
-#[allow(dead_code, reason = "called by the machinery behind the surface")]
-impl Changes {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.unsubscribe.is_empty() && self.subscribe.is_empty()
-    }
-}
-
 /// How far a subscription has come with the server.
 ///
 /// ```text
 ///            taken             confirmed
 ///  Wanted ----------> Requested -------> Confirmed
 ///    ^  ^                 |  |              |   |
-///    |  `---- link lost --'--|--------------'   |
+///    |  `------ lost -----'--|--------------'   |
 ///    |                       `------.-----------'
 ///    |                    last subscriber leaves
 ///    |                              v
 ///    |  first subscriber        Unwanted ---- first subscriber ---> as before
 ///    `--------- Leaving <--taken----'
 ///                  |
-///                  `--- the server says so, or the link is lost ---> gone
+///                  `--- the server says so, or it is lost ---> gone
 /// ```
 ///
-/// `Wanted` without a subscriber, or `Unwanted` on a lost link, is gone at once.
+/// `Wanted` without a subscriber, or `Unwanted` when it is lost, is gone at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Confirmed,
@@ -273,7 +266,7 @@ impl<S: Sink> Registry<S> {
     }
 
     /// A subscription no longer stands; it is asked for again if anybody wants it.
-    pub(crate) fn lost(&mut self, family: Family, name: &Bytes) {
+    fn lost(&mut self, family: Family, name: &Bytes) {
         let topics = self.topics(family);
         let Some(topic) = topics.get_mut(name) else { return };
         if topic.subscribers.is_empty() {
@@ -284,15 +277,6 @@ impl<S: Sink> Registry<S> {
         topic.lost |= topic.state == State::Confirmed;
         topic.state = State::Wanted;
         self.dirty.insert((family, name.clone()));
-    }
-
-    /// Every subscription for which `on_link` holds no longer stands: their link is gone.
-    pub(crate) fn link_lost(&mut self, on_link: impl Fn(Family, &Bytes) -> bool) {
-        for (family, name) in self.names() {
-            if on_link(family, &name) {
-                self.lost(family, &name);
-            }
-        }
     }
 
     /// The server refused a subscription, for want of a permission: its subscribers are told and it is gone.
@@ -334,14 +318,6 @@ impl<S: Sink> Registry<S> {
             .collect();
         names.sort();
         names
-    }
-
-    /// True when every wanted subscription stands.
-    pub(crate) fn all_confirmed(&self) -> bool {
-        [&self.channels, &self.patterns, &self.shards]
-            .into_iter()
-            .flat_map(HashMap::values)
-            .all(|topic| topic.subscribers.is_empty() || topic.state == State::Confirmed)
     }
 
     fn names(&self) -> Vec<Name> {

@@ -23,7 +23,8 @@ use super::{
 /// Where subscribers and the subscription links meet.
 ///
 /// The machinery's loop: wait for [`changed`](Self::changed), take [`take_changes`](Self::take_changes) and send them;
-/// hand every push to [`push`](Self::push); say [`link_lost`](Self::link_lost) before it dials again.
+/// hand every message, confirmation and end to [`push`](Self::push), and say [`gap`](Self::gap) where messages may be
+/// missing although the subscriptions stand.
 pub(crate) struct PubSub {
     max_bytes: usize,
     max_messages: usize,
@@ -96,7 +97,6 @@ impl PubSub {
 }
 
 /// The side of the machinery.
-#[allow(dead_code, reason = "called by the machinery behind the surface")]
 impl PubSub {
     /// Waits until there are changes to send. One waiter at a time.
     ///
@@ -121,24 +121,12 @@ impl PubSub {
         self.state.lock().registry.wanted()
     }
 
-    /// True when every wanted subscription stands.
-    pub(crate) fn all_confirmed(&self) -> bool {
-        self.state.lock().registry.all_confirmed()
-    }
-
     /// Hands in what the server said; true when it was about subscriptions.
     pub(crate) fn push(&self, push: &Push) -> bool {
         let mut state = self.state.lock();
         let ours = state.registry.push(push);
         self.notify(&state);
         ours
-    }
-
-    /// The link of these subscriptions is gone: they are wanted anew, and a `Gap` comes when they stand again.
-    pub(crate) fn link_lost(&self, on_link: impl Fn(Family, &Bytes) -> bool) {
-        let mut state = self.state.lock();
-        state.registry.link_lost(on_link);
-        self.notify(&state);
     }
 
     /// Another link took over these subscriptions without an exact cut.
