@@ -146,7 +146,7 @@ fn slots(ctx: &mut Ctx<'_>, _args: Args<'_>) -> Result<(), Fault> {
         ctx.out.bulk(socket.ip().to_string().as_bytes());
         ctx.out.integer(i64::from(socket.port()));
         ctx.out.bulk(cluster.ids.get(node).map_or("", String::as_str).as_bytes());
-        ctx.out.array(0);
+        ctx.out.map(0);
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Replies, byte for byte, beside those of real servers.
 
 use evenkeel_testkit::{
-    launcher::{Single, for_each_server},
+    launcher::{Single, SingleOptions, for_each_server},
     server::EmbeddedServer,
 };
 
@@ -488,6 +488,68 @@ async fn replies_are_those_of_real_servers() {
                 differences.len(),
                 differences.join("\n")
             );
+        }
+    })
+    .await;
+}
+
+/// What a node that owns all slots answers, ids and ports made equal.
+#[tokio::test]
+async fn a_cluster_node_answers_as_a_real_one() {
+    const TABLE: &str = "
+CLUSTER SLOTS
+CLUSTER SHARDS
+CLUSTER KEYSLOT foo
+CLUSTER COUNTKEYSINSLOT 12182
+CLUSTER COUNTKEYSINSLOT 99999
+CLUSTER GETKEYSINSLOT 12182 10
+CLUSTER NOPE
+CLUSTER
+SET foo 1
+CLUSTER COUNTKEYSINSLOT 12182
+CLUSTER GETKEYSINSLOT 12182 10
+MGET foo bar
+MGET {a}b {a}c
+SELECT 1
+SELECT 0
+ASKING
+READONLY
+READWRITE
+DEL foo
+";
+    async fn id(peer: &mut Peer) -> String {
+        peer.send(&["CLUSTER", "MYID"]).await;
+        peer.next_frame().await.as_str().unwrap().to_owned()
+    }
+    for_each_server("server::a_cluster_node_answers_as_a_real_one", |kind| async move {
+        // A node that has met no other does not know its own address.
+        let options =
+            SingleOptions::default().config("cluster-enabled yes").config("cluster-announce-ip 127.0.0.1");
+        let real = Single::start_with(&kind, options).await.unwrap();
+        real.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await.unwrap();
+        let ours = EmbeddedServer::builder().cluster().start().await.unwrap();
+        for hello in ["2", "3"] {
+            let (mut theirs, mut peer) = (Peer::connect(real.addr()).await, Peer::connect(ours.addr()).await);
+            for one in [&mut theirs, &mut peer] {
+                one.ask(&["HELLO", hello]).await;
+            }
+            // It serves as soon as it has looked at its slots.
+            while !theirs.ask(&["CLUSTER", "INFO"]).await.windows(16).any(|part| part == b"cluster_state:ok")
+            {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+            let names = [
+                (id(&mut theirs).await, real.addr().port().to_string()),
+                (id(&mut peer).await, ours.addr().port().to_string()),
+            ];
+            for line in TABLE.lines().filter(|line| !line.is_empty()) {
+                let words: Vec<&str> = line.split(' ').collect();
+                let [reply, answer] = [theirs.ask(&words).await, peer.ask(&words).await].map(|b| b.to_vec());
+                let equal = |reply: Vec<u8>, (id, port): &(String, String)| {
+                    String::from_utf8(reply).unwrap().replace(id, "ID").replace(port, "PORT")
+                };
+                assert_eq!(equal(answer, &names[1]), equal(reply, &names[0]), "RESP{hello} {line}");
+            }
         }
     })
     .await;
