@@ -95,6 +95,12 @@ impl RedisBroker {
         }
     }
 
+    /// The sources of the scripts that run in the server: append, publish all, read, check. For servers in tests that have
+    /// no Lua and know these by heart.
+    pub fn scripts() -> [&'static str; 4] {
+        [&scripts::APPEND, &scripts::PUBLISH_ALL, &scripts::READ, &scripts::CHECK].map(scripts::Script::source)
+    }
+
     fn lane(&self, channel: &Channel) -> Option<&Lane> {
         let mut hasher = DefaultHasher::new();
         channel.hash(&mut hasher);

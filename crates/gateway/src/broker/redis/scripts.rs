@@ -28,6 +28,10 @@ impl Script {
         Self { text, sha: OnceLock::new() }
     }
 
+    pub(super) fn source(&self) -> &'static str {
+        self.text
+    }
+
     pub(super) fn text(&self) -> Bytes {
         Bytes::from_static(self.text.as_bytes())
     }
