@@ -1,6 +1,8 @@
 //! The program `evenkeel`.
 
 mod demo;
+mod gateway;
+mod interrupt;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -20,6 +22,8 @@ struct Arguments {
 enum Command {
     /// Shows everything at work: servers, a load, the gateway, trouble, and a page to look at.
     Demo(demo::Args),
+    /// Broadcasts what is published to WebSocket clients.
+    Gateway(gateway::Args),
 }
 
 fn main() -> ExitCode {
@@ -31,6 +35,7 @@ fn main() -> ExitCode {
             runtime.block_on(async {
                 match arguments.command {
                     Command::Demo(args) => demo::run(args).await,
+                    Command::Gateway(args) => gateway::run(args).await,
                 }
             })
         },

@@ -28,7 +28,7 @@ pub(super) enum Mode {
 }
 
 /// The kinds of trouble.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Trouble {
     /// Connections are closed by the server.
     ClientKill,

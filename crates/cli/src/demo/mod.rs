@@ -19,16 +19,16 @@ use std::time::{Duration, Instant};
 
 use evenkeel::gateway::{Access, ChannelOptions, Gateway, GatewayConfig, Namespace, RedisBroker};
 use evenkeel::{Client, Event};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use self::board::Board;
-use self::deployment::{Deployment, Mode, Outcome};
+use self::deployment::{Deployment, Mode, Outcome, Trouble};
 use self::ledger::Ledger;
 use self::load::Load;
 use self::pubsub::{CHANNELS, Raw, SUBSCRIBERS, Subscriber};
 use self::troubles::Troublemaker;
+use crate::interrupt::Interrupt;
 
 /// How long everything may take to stand after the servers do, and what is left to be delivered at the end.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -50,6 +50,9 @@ pub(crate) struct Args {
     /// How long the check runs at least; each kind of trouble is made once, whatever it takes.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
+    /// Makes these kinds of trouble alone, to look into one; a check needs all of them to pass.
+    #[arg(long, value_enum, value_name = "KIND", hide = true)]
+    only: Vec<Trouble>,
     /// The page's port on 127.0.0.1; 0 lets the system choose.
     #[arg(long, value_name = "P", default_value_t = 0)]
     port: u16,
@@ -127,7 +130,7 @@ async fn with_servers(
     if args.check {
         let until = clock::now() + Duration::from_secs(args.seconds);
         tokio::select! {
-            made = make_all(args.redis, &troublemaker, until) => broken.extend(made),
+            made = make_all(args, &troublemaker, until) => broken.extend(made),
             () = interrupted.wait() => broken.push("it was interrupted".to_owned()),
         }
     } else {
@@ -200,11 +203,12 @@ async fn shutdown(deployment: Arc<Deployment>) {
 }
 
 /// Makes every kind of trouble of a mode, again and again until the time is over; gives what went wrong.
-async fn make_all(mode: Mode, troublemaker: &Troublemaker, until: Instant) -> Vec<String> {
+async fn make_all(args: &Args, troublemaker: &Troublemaker, until: Instant) -> Vec<String> {
     let mut broken = Vec::new();
     let mut is_first = true;
     while is_first || clock::now() < until {
-        for trouble in mode.troubles() {
+        let wanted = |trouble: &&Trouble| args.only.is_empty() || args.only.contains(trouble);
+        for trouble in args.redis.troubles().iter().filter(wanted) {
             if is_first || clock::now() < until {
                 let made = troublemaker.make(*trouble).await;
                 broken.extend(made.err().map(|error| error.to_string()));
@@ -266,26 +270,6 @@ async fn reach(what: &str, holds: impl Fn() -> bool) -> Outcome<()> {
     };
     let limit = tokio::time::timeout(LIMIT, waiting).await;
     limit.map_err(|_elapsed| format!("waited {LIMIT:?} in vain for {what}").into())
-}
-
-/// SIGINT or SIGTERM.
-struct Interrupt {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl Interrupt {
-    fn new() -> std::io::Result<Self> {
-        let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        Ok(Self { interrupt, terminate })
-    }
-
-    async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }
 
 /// The processes that this one started and that still run, zombies too, as far as the system tells.
