@@ -42,7 +42,10 @@ pub(crate) struct Args {
 impl std::fmt::Debug for Args {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // A URL may hold a password, and the key is one.
-        f.debug_struct("Args").field("config", &self.config).field("listen", &self.listen).finish_non_exhaustive()
+        f.debug_struct("Args")
+            .field("config", &self.config)
+            .field("listen", &self.listen)
+            .finish_non_exhaustive()
     }
 }
 
@@ -103,7 +106,9 @@ fn read(file: &Path) -> Outcome<GatewayConfig> {
     let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
     toml::from_str(&text).map_err(|error| {
         // The whole error would quote the line, which may hold a secret.
-        let line = error.span().map_or(1, |span| text.get(..span.start).unwrap_or_default().matches('\n').count() + 1);
+        let line = error
+            .span()
+            .map_or(1, |span| text.get(..span.start).unwrap_or_default().matches('\n').count() + 1);
         format!("{}, line {line}: {}", file.display(), error.message()).into()
     })
 }
@@ -113,7 +118,9 @@ fn refuse_unknown(names: impl Iterator<Item = String>) -> Outcome<()> {
     for name in names {
         if name.strip_prefix(PREFIX).is_some_and(|rest| !KNOWN.contains(&rest)) {
             let known: Vec<_> = KNOWN.iter().map(|known| format!("{PREFIX}{known}")).collect();
-            return Err(format!("{name} is no variable of the gateway; those are {}", known.join(", ")).into());
+            return Err(
+                format!("{name} is no variable of the gateway; those are {}", known.join(", ")).into()
+            );
         }
     }
     Ok(())
@@ -160,6 +167,8 @@ mod tests {
         let error = refuse_unknown(["PATH", "EVENKEEL_GATEWAY_LISTN"].map(str::to_owned).into_iter());
         assert!(error.unwrap_err().to_string().contains("EVENKEEL_GATEWAY_LISTN"));
         assert!(refuse_unknown(["EVENKEEL_GATEWAY_LISTEN".to_owned()].into_iter()).is_ok());
-        assert!(!format!("{:?}", args(&["--api-key", "hush", "--redis-url", "redis://:hush@h"])).contains("hush"));
+        assert!(
+            !format!("{:?}", args(&["--api-key", "hush", "--redis-url", "redis://:hush@h"])).contains("hush")
+        );
     }
 }

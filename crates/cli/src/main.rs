@@ -30,16 +30,17 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_env("EVENKEEL_LOG").unwrap_or_else(|_unset| EnvFilter::new("error"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let outcome = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Into::into).and_then(
-        |runtime| {
-            runtime.block_on(async {
-                match arguments.command {
-                    Command::Demo(args) => demo::run(args).await,
-                    Command::Gateway(args) => gateway::run(args).await,
-                }
-            })
-        },
-    );
+    let outcome =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Into::into).and_then(
+            |runtime| {
+                runtime.block_on(async {
+                    match arguments.command {
+                        Command::Demo(args) => demo::run(args).await,
+                        Command::Gateway(args) => gateway::run(args).await,
+                    }
+                })
+            },
+        );
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,

@@ -174,15 +174,14 @@ fn percentiles(mut micros: Vec<u32>) -> (u32, u32) {
 #[cfg(test)]
 mod tests {
     use super::{Board, When, clock, percentiles};
-    use std::time::Duration;
 
     #[test]
     fn unplanned_trouble_outweighs_planned_trouble() {
         let board = Board::default();
-        let before = clock::now();
-        let calm = before - Duration::from_millis(1);
+        let calm = clock::now();
+        std::iter::repeat_with(clock::now).find(|now| *now > calm).unwrap();
         let planned = board.open("moving", true);
-        let inside = clock::now();
+        let (before, inside) = (calm, clock::now());
         assert_eq!(board.when(calm, calm), When::Calm);
         assert_eq!(board.when(before, inside), When::Planned);
         board.close(planned, true);

@@ -144,7 +144,8 @@ impl Deployment {
             Self::Real(servers) => servers.primary(key).await?,
         };
         let reply = Control::connect(primary, None).await?.command(&["LRANGE", key, "0", "-1"]).await?;
-        let id = |item: &Reply| item.text().and_then(|text| text.parse().ok()).ok_or("a list of something else");
+        let id =
+            |item: &Reply| item.text().and_then(|text| text.parse().ok()).ok_or("a list of something else");
         Ok(reply.items().iter().map(id).collect::<Result<_, _>>()?)
     }
 

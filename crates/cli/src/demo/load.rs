@@ -20,6 +20,8 @@ const READERS: usize = 2;
 const PACE: Duration = Duration::from_millis(8);
 /// Writes that one writer remembers; older ones are not looked up. Twelve minutes of the load.
 const REMEMBERED: usize = 90_000;
+/// Where the list is cut, from its end: twice what is remembered.
+const KEPT_FROM: i64 = -180_000;
 /// After so many writes the list is cut to what the writer remembers.
 const TRIM_EVERY: u64 = 10_000;
 
@@ -67,7 +69,12 @@ impl Load {
     pub(super) fn start(client: &Client, board: &Arc<Board>, run: u64, stop: &watch::Receiver<bool>) -> Self {
         let mut tasks = Vec::new();
         for writer in 0..WRITERS {
-            tasks.push(tokio::spawn(write(client.clone(), Arc::clone(board), key(run, writer), stop.clone())));
+            tasks.push(tokio::spawn(write(
+                client.clone(),
+                Arc::clone(board),
+                key(run, writer),
+                stop.clone(),
+            )));
         }
         for reader in 0..READERS {
             tasks.push(tokio::spawn(read(client.clone(), Arc::clone(board), key(run, reader), stop.clone())));
@@ -152,9 +159,8 @@ async fn write(client: Client, board: Arc<Board>, key: String, stop: watch::Rece
         }
         id += 1;
         if id % TRIM_EVERY == 0 {
-            let keep = -(REMEMBERED as i64) * 2;
             // It is housekeeping; the next one will do.
-            let _later = client.cmd("LTRIM").arg(&key).arg(keep).arg(-1).query::<()>().await;
+            let _later = client.cmd("LTRIM").arg(&key).arg(KEPT_FROM).arg(-1).query::<()>().await;
         }
         pace.tick().await;
     }

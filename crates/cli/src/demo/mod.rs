@@ -102,7 +102,8 @@ async fn with_servers(
     let ready = Arc::new(AtomicU64::new(0));
     for number in 0..SUBSCRIBERS {
         let address = gateway.local_addr();
-        let subscriber = Subscriber { address, number, ledger: Arc::clone(&ledger), board: Arc::clone(board) };
+        let subscriber =
+            Subscriber { address, number, ledger: Arc::clone(&ledger), board: Arc::clone(board) };
         listeners.spawn(subscriber.run(Arc::clone(&ready)));
     }
     let subscription = pubsub::subscribe_raw(&client).await?;
@@ -145,7 +146,10 @@ async fn with_servers(
             troublemaker: Arc::clone(&troublemaker),
         };
         let (address, serving) = page::serve(page, args.port).await?;
-        say(&format!("open http://{address}/ (the gateway: ws://{}/connection/websocket)", gateway.local_addr()))?;
+        say(&format!(
+            "open http://{address}/ (the gateway: ws://{}/connection/websocket)",
+            gateway.local_addr()
+        ))?;
         tokio::select! {
             () = serving => {}
             () = interrupted.wait() => say("ending")?,

@@ -83,7 +83,9 @@ impl Page {
         address: SocketAddr,
         mut picture: tokio::sync::watch::Receiver<Arc<str>>,
     ) -> std::io::Result<()> {
-        let Ok(head) = tokio::time::timeout(HEAD_TIMEOUT, read_head(&mut stream)).await else { return Ok(()) };
+        let Ok(head) = tokio::time::timeout(HEAD_TIMEOUT, read_head(&mut stream)).await else {
+            return Ok(());
+        };
         let head = head?;
         let line = head.lines().next().unwrap_or_default();
         let header = |name: &str| {
@@ -95,10 +97,11 @@ impl Page {
         // Another site's page must not steer this one, by whatever name it finds it.
         let port = address.port();
         let is_ours = |host: &str| host == format!("127.0.0.1:{port}") || host == format!("localhost:{port}");
-        let from_us = header("origin")
-            .is_none_or(|origin| origin.strip_prefix("http://").is_some_and(is_ours));
+        let from_us =
+            header("origin").is_none_or(|origin| origin.strip_prefix("http://").is_some_and(is_ours));
         if !header("host").is_some_and(is_ours) || !from_us {
-            return respond(&mut stream, "403 Forbidden", "text/plain", "this page is for this machine\n").await;
+            return respond(&mut stream, "403 Forbidden", "text/plain", "this page is for this machine\n")
+                .await;
         }
         match line.split(' ').take(2).collect::<Vec<_>>().as_slice() {
             ["GET", "/"] => respond(&mut stream, "200 OK", "text/html; charset=utf-8", HTML).await,

@@ -154,12 +154,7 @@ impl Subscriber {
         None
     }
 
-    fn publication(
-        &self,
-        channel: usize,
-        publication: &Value,
-        places: &mut [Option<Place>; CHANNELS.len()],
-    ) {
+    fn publication(&self, channel: usize, publication: &Value, places: &mut [Option<Place>; CHANNELS.len()]) {
         if let Some(offset) = publication.get("offset").and_then(Value::as_u64)
             && let Some(Some(place)) = places.get_mut(channel)
         {
@@ -178,9 +173,7 @@ const FIRST_ID: usize = 10;
 fn subscribe(channel: usize, place: Option<&Place>) -> String {
     let name = CHANNELS.get(channel).copied().unwrap_or_default();
     let mut request = json!({"id": FIRST_ID + channel, "subscribe": {"channel": name}});
-    if let (Some(place), Some(body)) =
-        (place, request.get_mut("subscribe").and_then(Value::as_object_mut))
-    {
+    if let (Some(place), Some(body)) = (place, request.get_mut("subscribe").and_then(Value::as_object_mut)) {
         body.insert("recover".into(), true.into());
         body.insert("epoch".into(), place.epoch.clone().into());
         body.insert("offset".into(), place.offset.into());

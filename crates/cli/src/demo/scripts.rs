@@ -80,13 +80,12 @@ fn entries(frame: &Frame) -> Vec<(Bytes, Bytes)> {
 fn run_append(script: &mut Script<'_>) -> Answer {
     let at = Call::of(script);
     let (stream, hash) = (at.key(1), at.key(2));
-    let epoch = match meta(script, &hash)?.0 {
-        Some(epoch) => epoch,
-        None => {
-            call(script, &[b"DEL", &stream])?;
-            call(script, &[b"HSET", &hash, b"e", &at.arg(5)])?;
-            at.arg(5)
-        }
+    let epoch = if let Some(epoch) = meta(script, &hash)?.0 {
+        epoch
+    } else {
+        call(script, &[b"DEL", &stream])?;
+        call(script, &[b"HSET", &hash, b"e", &at.arg(5)])?;
+        at.arg(5)
     };
     let known = if at.arg(6) == "1" {
         entries(&call(script, &[b"XREVRANGE", &stream, b"+", b"-", b"COUNT", b"1000"])?)
@@ -100,16 +99,15 @@ fn run_append(script: &mut Script<'_>) -> Answer {
             let cut = id.iter().position(|byte| *byte == b'-')?;
             (id.get(cut + 1..) == Some(nonce.as_ref())).then(|| id.slice(..cut))
         });
-        let offset = match repeat {
-            Some(offset) => offset,
-            None => {
-                let next = call(script, &[b"HINCRBY", &hash, b"o", b"1"])?.as_integer().unwrap_or(0);
-                let offset = Bytes::from(next.to_string());
-                let id = [&offset, b"-".as_slice(), nonce].concat();
-                call(script, &[b"XADD", &stream, b"MAXLEN", &at.arg(2), &id, b"d", data])?;
-                call(script, &[b"HSET", &hash, b"n", nonce])?;
-                offset
-            }
+        let offset = if let Some(offset) = repeat {
+            offset
+        } else {
+            let next = call(script, &[b"HINCRBY", &hash, b"o", b"1"])?.as_integer().unwrap_or(0);
+            let offset = Bytes::from(next.to_string());
+            let id = [&offset, b"-".as_slice(), nonce].concat();
+            call(script, &[b"XADD", &stream, b"MAXLEN", &at.arg(2), &id, b"d", data])?;
+            call(script, &[b"HSET", &hash, b"n", nonce])?;
+            offset
         };
         let envelope = [b"\x01ek1 ".as_slice(), &epoch, b" ", &offset, b" ", nonce, b" ", data].concat();
         call(script, &[b"PUBLISH", &at.arg(1), &envelope])?;
@@ -126,21 +124,20 @@ fn run_publish_all(script: &mut Script<'_>) -> Answer {
     for payload in payloads {
         call(script, &[b"PUBLISH", &at.arg(1), payload])?;
     }
-    Ok(Frame::Integer(payloads.len() as i64))
+    Ok(Frame::Integer(i64::try_from(payloads.len()).unwrap_or(i64::MAX)))
 }
 
 fn run_read(script: &mut Script<'_>) -> Answer {
     let at = Call::of(script);
     let (stream, hash) = (at.key(1), at.key(2));
     let (epoch, offset, nonce) = meta(script, &hash)?;
-    let epoch = match epoch {
-        Some(epoch) => epoch,
-        None => {
-            call(script, &[b"DEL", &stream])?;
-            call(script, &[b"HSET", &hash, b"e", &at.arg(1)])?;
-            call(script, &[b"PEXPIRE", &hash, &at.arg(2)])?;
-            at.arg(1)
-        }
+    let epoch = if let Some(epoch) = epoch {
+        epoch
+    } else {
+        call(script, &[b"DEL", &stream])?;
+        call(script, &[b"HSET", &hash, b"e", &at.arg(1)])?;
+        call(script, &[b"PEXPIRE", &hash, &at.arg(2)])?;
+        at.arg(1)
     };
     let mut out = vec![text(epoch), text(offset), text(nonce)];
     if at.number(4) > 0 {

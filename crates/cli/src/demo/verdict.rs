@@ -170,9 +170,10 @@ impl Writes {
 /// Whether a SIGKILL can have taken a write that was acknowledged at this time: a primary acknowledges before its replicas have it.
 fn explains(windows: &[Window], acknowledged: Instant) -> bool {
     let sigkill = Trouble::Sigkill.name();
-    windows.iter().filter(|window| window.kind == sigkill).any(|window| {
-        window.start <= acknowledged && window.end.is_none_or(|end| acknowledged <= end)
-    })
+    windows
+        .iter()
+        .filter(|window| window.kind == sigkill)
+        .any(|window| window.start <= acknowledged && window.end.is_none_or(|end| acknowledged <= end))
 }
 
 #[cfg(test)]

@@ -54,7 +54,11 @@ impl Embedded {
             Trouble::Cut => {
                 let cut: usize =
                     self.proxies.iter().chain([&self.door]).map(|proxy| proxy.handle().reset_all()).sum();
-                if cut == 0 { Err("no connection to cut".into()) } else { Ok(format!("{cut} connections cut")) }
+                if cut == 0 {
+                    Err("no connection to cut".into())
+                } else {
+                    Ok(format!("{cut} connections cut"))
+                }
             }
             other => Err(format!("the embedded server has no {}", other.name()).into()),
         }

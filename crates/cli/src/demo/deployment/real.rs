@@ -179,7 +179,11 @@ impl Real {
             (Trouble::Cut, _) => {
                 let fronts = [gate.front.proxy(0), gate.front.proxy(1)].into_iter().flatten();
                 let cut: usize = fronts.map(|front| front.reset_all()).sum();
-                if cut == 0 { Err("no connection to cut".into()) } else { Ok(format!("{cut} connections cut")) }
+                if cut == 0 {
+                    Err("no connection to cut".into())
+                } else {
+                    Ok(format!("{cut} connections cut"))
+                }
             }
             (Trouble::Failover, Servants::Sentinel(trio)) => {
                 trio.failover(SentinelFailover::Plain).await?;
@@ -241,7 +245,8 @@ impl Real {
         let source = view.iter().find(|node| node.addr == from).ok_or("the source is unknown")?;
         let range = source.slots.iter().find(|range| range.contains(&slot)).ok_or("the slot has moved")?;
         let last = (*range.end()).min(slot.saturating_add(RESHARDED - 1));
-        let is_target = |node: &&evenkeel_testkit::launcher::ClusterNode| node.is_primary() && node.addr != from;
+        let is_target =
+            |node: &&evenkeel_testkit::launcher::ClusterNode| node.is_primary() && node.addr != from;
         let target = view.iter().filter(is_target).find(|node| !node.slots.is_empty());
         let target = target.ok_or("no other primary")?.addr;
         cluster.reshard(slot..=last, from, target).await?;
