@@ -366,17 +366,25 @@ impl LaneMachine {
     }
 
     fn start_move(&mut self, now: Instant, request: MoveRequest) {
-        if self.moving.as_ref().is_some_and(|moving| moving.request.target != request.target) {
-            // The newest word counts.
-            self.give_up_move();
-        } else if let Some(moving) = self.moving.take() {
-            if let Some(dial) = moving.dial {
+        let under_way = self.moving.take();
+        let mut dial = None;
+        if let Some(old) = under_way {
+            if old.request.target == request.target {
+                // The dial goes on: told again and again faster than a dial takes, a lane would never arrive.
+                dial = old.dial;
+            } else if let Some(dial) = old.dial {
                 self.actions.push_back(Action::Discard(dial));
             }
-            self.actions.push_back(Action::Report(Report::MoveFailed(moving.request.id)));
+            if old.request.target != request.target || old.request.id != request.id {
+                // The newest word counts.
+                self.actions.push_back(Action::Report(Report::MoveFailed(old.request.id)));
+            }
         }
         if self.state == State::Ready && self.at == request.target && !self.suspect {
             // There already: a late joiner, or a dial that was redirected in time.
+            if let Some(dial) = dial {
+                self.actions.push_back(Action::Discard(dial));
+            }
             if request.for_good {
                 self.home = request.target;
             }
@@ -384,7 +392,7 @@ impl LaneMachine {
             return;
         }
         let next = request.not_before.max(now);
-        self.moving = Some(Move { request, tries: 0, dial: None, next });
+        self.moving = Some(Move { request, tries: 0, dial, next });
         self.drive_move(now);
     }
 

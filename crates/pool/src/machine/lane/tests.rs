@@ -156,6 +156,22 @@ fn a_newer_move_replaces_an_older_one_and_being_there_is_enough() {
 }
 
 #[test]
+fn a_move_told_again_goes_on_with_its_dial() {
+    let mut script = Script::new();
+    script.ready();
+    let request = script.request(1, 0, 1000);
+    assert_eq!(script.input(0, Input::Move(request)), ["dial 1 b:1"]);
+    for ms in 1..20 {
+        let again = script.request(1, 0, 1000 + ms);
+        assert_eq!(script.input(ms, Input::Move(again)), <[&str; 0]>::default());
+    }
+    // Another mover of the same target takes the dial over.
+    let other = script.request(2, 0, 2000);
+    assert_eq!(script.input(20, Input::Move(other)), ["move failed 1"]);
+    assert_eq!(script.input(21, Input::Dialed(DialId(1))), ["adopt 1", "moved 2"]);
+}
+
+#[test]
 fn a_silent_peer_is_probed_and_condemned_only_when_nobody_listens() {
     let mut script = Script::new();
     script.ready();
