@@ -4,6 +4,7 @@
 //! and takes over only when everything stands there; where one server orders both connections no message is lost or
 //! doubled on the way. Who consumes the messages it does not know: that is the [`LinkObserver`]'s.
 
+mod quick;
 mod socket;
 mod task;
 

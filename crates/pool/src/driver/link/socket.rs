@@ -11,13 +11,14 @@ use bytes::{Buf, BytesMut};
 use evenkeel_protocol::{Command, Limits, Push, Reply, Scanner, ServerError};
 use tokio::io::AsyncWrite;
 
+use super::quick::{self, Found};
 use crate::{
     driver::dial::{ConnInfo, Dialed, Stream},
     machine::{DialId, Peer},
 };
 
-/// Room that a read has at least.
-const READ_ROOM: usize = 16 * 1024;
+/// Room that a read has at least, and the most that is made for messages that come thick.
+const READ_ROOM: (usize, usize) = (8 * 1024, 64 * 1024);
 
 /// A frame as large as this is read into memory that grows with it.
 const GROW_FROM: usize = 64 * 1024;
@@ -27,7 +28,7 @@ const READ_BUDGET: usize = 256 * 1024;
 
 /// A frame that arrived, read.
 pub(super) enum Arrived {
-    /// A pub/sub message or a confirmation.
+    /// A message or a confirmation.
     PubSub(Push),
     /// Any other push.
     Push(Reply),
@@ -59,7 +60,12 @@ pub(super) struct Socket {
     pub(super) used: bool,
     stream: Box<dyn Stream>,
     read: BytesMut,
+    room: usize,
     scanner: Scanner,
+    /// The scanner stands inside a frame.
+    partial: bool,
+    /// Messages at the front of the buffer, with where each begins.
+    found: Vec<(usize, Found)>,
     out: BytesMut,
     /// Written bytes may still lie in the encryption layer.
     flushed: bool,
@@ -74,7 +80,10 @@ impl Socket {
             used: false,
             stream: dialed.stream,
             read: dialed.read,
+            room: READ_ROOM.0,
             scanner: Scanner::new(limits),
+            partial: false,
+            found: Vec::new(),
             out: BytesMut::new(),
             flushed: true,
         }
@@ -122,25 +131,62 @@ impl Socket {
     ) -> Result<bool, Ended> {
         let mut total = 0;
         loop {
-            while let Some(found) = self.scanner.scan(&self.read).map_err(|_not_resp| Ended::Failed)? {
-                let reply = Reply::new(self.read.split_to(found.len).freeze());
-                arrived.push(self.understand(found.marker, reply)?);
-            }
+            self.delimit(arrived)?;
             if total >= READ_BUDGET {
                 return Ok(true);
             }
-            let known = self.scanner.known_len();
-            let missing = known.saturating_sub(self.read.len());
-            // Grows with what has arrived, never far ahead of it: a peer that announces much and sends little costs little.
-            let room =
-                if known >= GROW_FROM { missing.min(self.read.len().max(GROW_FROM)) } else { READ_ROOM };
-            self.read.reserve(room.max(1));
+            self.make_room();
+            let room = self.read.capacity() - self.read.len();
             match poll_read_buf(&mut self.stream, cx, &mut self.read) {
                 Poll::Ready(Ok(0)) => return Err(Ended::ByPeer),
-                Poll::Ready(Ok(count)) => total += count,
+                Poll::Ready(Ok(count)) => {
+                    total += count;
+                    if count == room {
+                        self.room = (self.room * 2).min(READ_ROOM.1);
+                    }
+                }
                 Poll::Ready(Err(error)) => return Err(error.into()),
                 Poll::Pending => return Ok(false),
             }
+        }
+    }
+
+    fn make_room(&mut self) {
+        let known = self.scanner.known_len();
+        if known >= GROW_FROM {
+            // Grows with what has arrived, never far ahead of it: a peer that announces much and sends little costs little.
+            let missing = known.saturating_sub(self.read.len());
+            self.read.reserve(missing.min(self.read.len().max(GROW_FROM)).max(1));
+        } else if self.read.capacity() - self.read.len() < self.room / 2 {
+            self.read.reserve(self.room);
+        }
+    }
+
+    /// Takes every whole frame off the buffer.
+    fn delimit(&mut self, arrived: &mut Vec<Arrived>) -> Result<(), Ended> {
+        let resp3 = self.info.established.server.resp3;
+        loop {
+            if !self.partial {
+                let mut at = 0;
+                while let Some(found) = self.read.get(at..).and_then(|rest| quick::find(rest, resp3)) {
+                    let begins = at;
+                    at += found.len;
+                    self.found.push((begins, found));
+                }
+                if at > 0 {
+                    // One count of references for all of them, instead of one for each.
+                    let chunk = self.read.split_to(at).freeze();
+                    let messages = self.found.drain(..).map(|(begins, found)| found.message(&chunk, begins));
+                    arrived.extend(messages.map(Arrived::PubSub));
+                }
+            }
+            let Some(found) = self.scanner.scan(&self.read).map_err(|_not_resp| Ended::Failed)? else {
+                self.partial = !self.read.is_empty();
+                return Ok(());
+            };
+            self.partial = false;
+            let reply = Reply::new(self.read.split_to(found.len).freeze());
+            arrived.push(self.understand(found.marker, reply)?);
         }
     }
 

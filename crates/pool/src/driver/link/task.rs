@@ -240,12 +240,20 @@ impl LinkTask {
         let Some(socket) = self.socket(id) else { return false };
         let info = Arc::clone(&socket.info);
         let result = socket.poll_read(cx, &mut arrived);
+        // One look at the clock for all that came together.
+        let now = clock::now();
         if !arrived.is_empty() {
             self.input(LinkInput::Heard(id));
         }
         for one in arrived.drain(..) {
             match one {
-                Arrived::PubSub(push) => self.input(LinkInput::Push(id, push)),
+                Arrived::PubSub(push) => {
+                    if let Some(message) = self.machine.pass(now, id, push) {
+                        self.observer.message(self.shared.id, message);
+                    } else {
+                        self.act();
+                    }
+                }
                 Arrived::Reply { error, number } => {
                     self.input(LinkInput::Reply { dial: id, error, number });
                 }

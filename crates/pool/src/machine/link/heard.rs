@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use evenkeel_protocol::{Push, ServerError};
+use evenkeel_protocol::{Machine, Push, ServerError};
 
 use super::{
     super::DialId,
@@ -12,10 +12,28 @@ use super::{
     name::{ChannelKind, Name},
     settings::CUT_CHANNEL,
     side::{Answer, Change, Side},
-    signal::{EndCause, LinkAction},
+    signal::{EndCause, LinkAction, LinkInput},
 };
 
 impl LinkMachine {
+    /// Takes a push as [`LinkInput::Push`] does, but gives a message back that is to be delivered at once: nearly all are,
+    /// and the queue of actions costs more than looking.
+    pub fn pass(&mut self, now: Instant, dial: DialId, push: Push) -> Option<Push> {
+        let channel = match &push {
+            Push::Message { channel, .. } | Push::PatternMessage { channel, .. } => Some(channel),
+            _ => None,
+        };
+        let plain = channel.is_some_and(|channel| !self.is_marker(channel))
+            && self.is_active(dial)
+            && self.skip.is_none()
+            && self.actions.is_empty();
+        if plain {
+            return Some(push);
+        }
+        self.handle_input(now, LinkInput::Push(dial, push));
+        None
+    }
+
     pub(super) fn side(&mut self, dial: DialId) -> Option<&mut Side> {
         match (&mut self.active, &mut self.candidate) {
             (Some(active), _) if active.dial == dial => Some(active),

@@ -182,7 +182,12 @@ impl World {
         let Some(said) = self.wires.get_mut(&dial).and_then(|wire| wire.down.pop_front()) else { return };
         self.input(LinkInput::Heard(dial));
         match said {
-            Said::Push(push) => self.input(LinkInput::Push(dial, push)),
+            // As drivers do: what may be delivered at once comes back.
+            Said::Push(push) => match self.machine.pass(self.now, dial, push) {
+                Some(Push::Message { channel, payload, .. }) => self.delivered(&channel, &payload),
+                Some(_) => panic!("only messages come back"),
+                None => self.act(),
+            },
             Said::Reply(number) => {
                 self.input(LinkInput::Reply { dial, error: None, number: Some(number) });
             }
