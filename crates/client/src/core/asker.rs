@@ -113,7 +113,8 @@ impl Ask for Asker {
     async fn watch(&self, sentinel: Endpoint, events: EventSink) -> AskFailure {
         let (tx, mut rx) = mpsc::channel(EVENTS);
         let id = LinkId(self.next.fetch_add(1, Ordering::Relaxed));
-        let link = Link::start(id, sentinel, self.watch.clone(), Arc::new(Watcher { tx }));
+        let link =
+            Link::start(id, sentinel, self.watch.clone(), Arc::new(Watcher { tx: Mutex::new(Some(tx)) }));
         link.subscribe(ChannelKind::Pattern, [Bytes::from_static(b"*")]);
         while let Some(heard) = rx.recv().await {
             match heard {
@@ -134,13 +135,17 @@ enum Heard {
 
 /// Hears one sentinel.
 struct Watcher {
-    tx: mpsc::Sender<Heard>,
+    /// `None` once something had to be left out: the link ends then, and the resolver is told so.
+    tx: Mutex<Option<mpsc::Sender<Heard>>>,
 }
 
 impl Watcher {
     fn tell(&self, heard: Heard) {
-        // A resolver that does not keep up polls: what is left out here is found there.
-        let _full = self.tx.try_send(heard);
+        let mut tx = self.tx.lock();
+        // A link that skipped an event would be worse than none: a failover could pass unseen.
+        if tx.as_ref().is_some_and(|open| open.try_send(heard).is_err()) {
+            *tx = None;
+        }
     }
 }
 
