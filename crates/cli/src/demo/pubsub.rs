@@ -204,6 +204,8 @@ struct RawInner {
     awaited: BTreeSet<u64>,
     /// Heard before the acknowledgement was read.
     early: BTreeSet<u64>,
+    /// Not heard when a later one was: in a cluster two publications may overtake each other on their way.
+    overtaken: BTreeSet<u64>,
     /// Whether a gap was announced since the last message.
     gap: bool,
     counts: RawCounts,
@@ -225,6 +227,11 @@ impl Raw {
     fn heard(&self, id: u64) {
         let mut inner = self.inner.lock();
         inner.counts.delivered += 1;
+        if inner.overtaken.remove(&id) {
+            // Late, and not lost.
+            inner.counts.silent = inner.counts.silent.saturating_sub(1);
+            return;
+        }
         if !inner.awaited.remove(&id) {
             inner.early.insert(id);
             while inner.early.len() > MAX_AWAITED {
@@ -233,11 +240,16 @@ impl Raw {
         }
         // One publisher publishes in order: what came before this one and was not heard is lost.
         let later = inner.awaited.split_off(&id);
-        let lost = std::mem::replace(&mut inner.awaited, later).len() as u64;
+        let missing = std::mem::replace(&mut inner.awaited, later);
+        let lost = missing.len() as u64;
         if std::mem::take(&mut inner.gap) {
             inner.counts.lost += lost;
         } else {
             inner.counts.silent += lost;
+            inner.overtaken.extend(missing);
+            while inner.overtaken.len() > MAX_AWAITED {
+                inner.overtaken.pop_first();
+            }
         }
     }
 

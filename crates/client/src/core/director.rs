@@ -212,6 +212,10 @@ impl Director {
             }
             Report::Reconnecting { endpoint, attempt, delay } => {
                 core.connection_lost(&endpoint);
+                if attempt == 0 && core.routes().is_cluster() {
+                    // A node that dies takes with it what it was given to spread, whichever node our link is on.
+                    core.pubsub().gap(false, |_family, _name| true);
+                }
                 if core.speaks_for(carrier) {
                     core.events().emit(&Event::Reconnecting { endpoint, attempt, delay });
                 }

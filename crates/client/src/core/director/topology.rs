@@ -64,6 +64,8 @@ impl Director {
 
     fn primary_changed(&mut self, core: &Arc<Core>, from: Option<Endpoint>, to: &Endpoint) {
         if core.routes().is_cluster() {
+            // What a primary that goes was given to spread may never have left it, whichever node our link is on.
+            core.pubsub().gap(false, |_family, _name| true);
             if from.is_some() {
                 let took = Duration::ZERO;
                 core.events().emit(&Event::FailoverCompleted { from, to: to.clone(), took });

@@ -98,7 +98,8 @@ impl RedisBroker {
     /// The sources of the scripts that run in the server: append, publish all, read, check. For servers in tests that have
     /// no Lua and know these by heart.
     pub fn scripts() -> [&'static str; 4] {
-        [&scripts::APPEND, &scripts::PUBLISH_ALL, &scripts::READ, &scripts::CHECK].map(scripts::Script::source)
+        [&scripts::APPEND, &scripts::PUBLISH_ALL, &scripts::READ, &scripts::CHECK]
+            .map(scripts::Script::source)
     }
 
     fn lane(&self, channel: &Channel) -> Option<&Lane> {
