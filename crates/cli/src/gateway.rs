@@ -68,6 +68,7 @@ pub(crate) async fn run(args: Args) -> Outcome<bool> {
     }
     let mut interrupted = Interrupt::new()?;
     let gateway = tokio::select! {
+        biased;
         gateway = Gateway::builder().config(config).start() => gateway?,
         () = interrupted.wait() => return Ok(true),
     };

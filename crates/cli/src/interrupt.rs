@@ -19,6 +19,7 @@ impl Interrupt {
     /// Waits for either signal.
     pub(crate) async fn wait(&mut self) {
         tokio::select! {
+            biased;
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
         }

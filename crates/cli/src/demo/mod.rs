@@ -65,6 +65,7 @@ pub(crate) async fn run(args: Args) -> Outcome<bool> {
     say(&format!("starting the servers: {}", args.redis.name()))?;
     let mut interrupted = Interrupt::new()?;
     let deployment = tokio::select! {
+        biased;
         deployment = Deployment::start(args.redis, run) => deployment?,
         () = interrupted.wait() => return Ok(!args.check),
     };
@@ -131,6 +132,7 @@ async fn with_servers(
     if args.check {
         let until = clock::now() + Duration::from_secs(args.seconds);
         tokio::select! {
+            biased;
             made = make_all(args, &troublemaker, until) => broken.extend(made),
             () = interrupted.wait() => broken.push("it was interrupted".to_owned()),
         }
@@ -151,6 +153,7 @@ async fn with_servers(
             gateway.local_addr()
         ))?;
         tokio::select! {
+            biased;
             () = serving => {}
             () = interrupted.wait() => say("ending")?,
         }

@@ -56,6 +56,7 @@ pub(super) async fn serve(page: Page, port: u16) -> Outcome<(SocketAddr, impl Fu
         let mut frames = tokio::time::interval(FRAME);
         loop {
             tokio::select! {
+                biased;
                 _ = frames.tick() => {
                     pictures.send_replace(page.picture().to_string().into());
                     while connections.try_join_next().is_some() {}

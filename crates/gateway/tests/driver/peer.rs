@@ -101,6 +101,8 @@ impl Peer {
                 Frame::Close(Some((code, String::from_utf8(payload[2..].to_vec()).unwrap())))
             }
             0x8A => Frame::Pong(payload),
+            // A server may ask at any time whether we are there.
+            0x89 => Box::pin(self.next()).await,
             other => panic!("frame {other:#x}"),
         }
     }

@@ -58,7 +58,7 @@ pub enum Outcome {
     Replies(Vec<Reply>),
     /// None will come.
     Failed(Failure),
-    /// The connection ended before the reply; the command may go again at its old place with [`Queue::resend`].
+    /// The connection ended before the reply; the command may go again at its old place.
     MayResend,
 }
 
