@@ -12,6 +12,7 @@ use crate::publication::{Channel, Position};
 use bytes::Bytes;
 use direct::Direct;
 use evenkeel_testkit::launcher::{ServerKind, Single, SingleOptions, for_each_server};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,14 +29,26 @@ async fn server(kind: &ServerKind) -> Single {
         .expect("a server")
 }
 
+fn url(address: SocketAddr) -> String {
+    format!("redis://{address}")
+}
+
+/// A broker over the real client.
+async fn over_client(url: &str) -> Arc<RedisBroker> {
+    let client = evenkeel_client::Client::connect(url).await.expect("a client");
+    Arc::new(RedisBroker::new(Arc::new(client), outage()))
+}
+
 fn broker(server: &Single) -> Arc<RedisBroker> {
-    let link = Arc::new(Direct::new(server.addr()));
-    let outage = OutageConfig {
+    Arc::new(RedisBroker::new(Arc::new(Direct::new(server.addr())), outage()))
+}
+
+fn outage() -> OutageConfig {
+    OutageConfig {
         probe_interval: Duration::from_millis(100),
         answer_within: Duration::from_secs(30),
         ..OutageConfig::default()
-    };
-    Arc::new(RedisBroker::new(link, outage))
+    }
 }
 
 async fn gateway(broker: Arc<RedisBroker>) -> Gateway {
@@ -152,7 +165,7 @@ async fn the_scripts_say_what_stands() {
 async fn publications_reach_the_subscribers_of_every_gateway() {
     for_each_server("gateway: publications reach every gateway", |kind| async move {
         let server = server(&kind).await;
-        let (here, there) = (broker(&server), broker(&server));
+        let (here, there) = (over_client(&url(server.addr())).await, over_client(&url(server.addr())).await);
         let (near, far) = (gateway(here.clone()).await, gateway(there).await);
         let mut peer = direct::Subscriber::connect(near.local_addr()).await;
         let at = peer.subscribe("kept:a").await;
@@ -187,7 +200,7 @@ async fn publications_reach_the_subscribers_of_every_gateway() {
 async fn a_killed_redis_costs_nothing_of_what_it_kept() {
     for_each_server("gateway: a killed Redis costs nothing", |kind| async move {
         let server = server(&kind).await;
-        let (here, there) = (broker(&server), broker(&server));
+        let (here, there) = (over_client(&url(server.addr())).await, over_client(&url(server.addr())).await);
         let (near, far) = (gateway(here).await, gateway(there).await);
         let mut peer = direct::Subscriber::connect(near.local_addr()).await;
         peer.subscribe("kept:a").await;
@@ -222,7 +235,7 @@ async fn a_killed_redis_costs_nothing_of_what_it_kept() {
 async fn a_redis_that_forgets_makes_subscribers_come_again() {
     for_each_server("gateway: a Redis that forgets", |kind| async move {
         let server = Single::start(&kind).await.expect("a server");
-        let broker = broker(&server);
+        let broker = over_client(&url(server.addr())).await;
         let gateway = gateway(broker).await;
         let mut peer = direct::Subscriber::connect(gateway.local_addr()).await;
         let first = peer.subscribe("kept:a").await["subscribe"]["epoch"].clone();
