@@ -14,10 +14,11 @@ use direct::Direct;
 use evenkeel_testkit::launcher::{ServerKind, Single, SingleOptions, for_each_server};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// How long any one step of a test may take.
-const DEADLINE: Duration = Duration::from_secs(15);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 fn options(size: u32) -> Arc<ChannelOptions> {
     Arc::new(ChannelOptions { history_size: size, recovery: true, ..ChannelOptions::default() })
@@ -289,4 +290,173 @@ fn replies_of_a_wrong_shape_are_no_answers() {
         assert_eq!(scripts::checked(&reply), None, "{reply:?}");
     }
     assert!(matches!(envelope::Message::read(Bytes::from_static(b"x")), envelope::Message::Plain(_)));
+}
+
+/// Publishes numbers from 1 on through a gateway, one every 2 ms, until told to stop; gives those that were
+/// delivered for sure, and counts them in `done`.
+fn publish_on(
+    handle: crate::gateway::GatewayHandle,
+    mut stop: tokio::sync::watch::Receiver<bool>,
+    done: Arc<AtomicUsize>,
+) -> tokio::task::JoinHandle<Vec<u64>> {
+    tokio::spawn(async move {
+        let mut delivered = Vec::new();
+        for n in 1..=u64::MAX {
+            if *stop.borrow_and_update() {
+                break;
+            }
+            if let Ok(Published::Delivered(_)) = handle.publish("kept:a", n.to_string()).await {
+                delivered.push(n);
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        delivered
+    })
+}
+
+/// Hears `kept:a` as a client library does, coming again when it is sent away, until `last` was heard. Asserts
+/// that within an epoch every offset comes once and in order; gives what was heard.
+async fn hear_until(
+    peer: &mut direct::Subscriber,
+    last: impl Fn() -> Option<u64>,
+    subscribed: serde_json::Value,
+) -> Vec<u64> {
+    let mut epoch = subscribed["subscribe"]["epoch"].clone();
+    let mut offset = subscribed["subscribe"]["offset"].as_u64().expect("an offset");
+    let mut heard = Vec::new();
+    let mut take = |publication: &serde_json::Value, offset: &mut u64| {
+        assert_eq!(publication["offset"], *offset + 1, "{publication}");
+        *offset += 1;
+        heard.push(publication["data"].as_u64().expect("a number"));
+        last().is_some_and(|last| heard.contains(&last))
+    };
+    loop {
+        let message = peer.json().await;
+        if message["push"]["unsubscribe"].is_object() {
+            let request = serde_json::json!({"id":2,"subscribe":{
+                "channel":"kept:a","recover":true,"epoch":epoch,"offset":offset}});
+            peer.say(&request.to_string()).await;
+        } else if let Some(reply) = message.get("subscribe") {
+            let mut done = false;
+            if reply["recovered"] == true {
+                for publication in reply["publications"].as_array().into_iter().flatten() {
+                    done |= take(publication, &mut offset);
+                }
+            }
+            epoch = reply["epoch"].clone();
+            offset = reply["offset"].as_u64().expect("an offset");
+            if done {
+                break;
+            }
+        } else if message["push"]["pub"].is_object() && take(&message["push"]["pub"], &mut offset) {
+            break;
+        }
+    }
+    heard
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sentinel_failovers_leave_no_silent_gap_and_no_double() {
+    for_each_server("gateway: sentinel failovers", |kind| async move {
+        for crash in [false, true] {
+            sentinel_failover(&kind, crash).await;
+        }
+    })
+    .await;
+}
+
+async fn sentinel_failover(kind: &ServerKind, crash: bool) {
+    use evenkeel_testkit::launcher::{SentinelFailover, SentinelOptions, SentinelTrio};
+    {
+        let trio = SentinelTrio::start(kind, SentinelOptions::default()).await.expect("a trio");
+        let sentinels: Vec<String> = trio.sentinels().iter().map(ToString::to_string).collect();
+        let url = format!("redis+sentinel://{}/{}", sentinels.join(","), trio.name());
+        let (near, far) = (gateway(over_client(&url).await).await, gateway(over_client(&url).await).await);
+        let mut peer = direct::Subscriber::connect(near.local_addr()).await;
+        let subscribed = peer.subscribe("kept:a").await;
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let done = Arc::new(AtomicUsize::new(0));
+        let publisher = publish_on(far.handle(), stopped, done.clone());
+        let trouble = async {
+            let delivered = || done.load(Ordering::Relaxed);
+            until("publications before", || delivered() >= 50).await;
+            let old = trio.primary().await.expect("a primary");
+            if crash {
+                trio.nodes().kill(old).await.expect("killed");
+            } else {
+                trio.failover(SentinelFailover::Plain).await.expect("a failover");
+            }
+            trio.wait_for_new_primary(old).await.expect("a new primary");
+            let before = delivered();
+            until("publications after", || delivered() >= before + 50).await;
+            stop.send_replace(true);
+            publisher.await.expect("the publisher")
+        };
+        let last = parking_lot::Mutex::new(None);
+        let (heard, delivered) = tokio::join!(hear_until(&mut peer, || *last.lock(), subscribed), async {
+            let delivered = trouble.await;
+            // Those of the end reach everybody once the new primary is settled.
+            loop {
+                if let Ok(Published::Delivered(_)) = far.handle().publish("kept:a", "1000000").await {
+                    break;
+                }
+            }
+            *last.lock() = Some(1_000_000);
+            far.handle().publish("kept:a", "1000001").await.expect("published");
+            delivered
+        });
+        let mut sorted = heard.clone();
+        sorted.sort_unstable();
+        sorted.dedup();
+        let doubled = heard.len() - sorted.len();
+        let missing = delivered.iter().filter(|n| !heard.contains(n)).count();
+        println!("crash {crash}: {} delivered, {missing} missing, {doubled} doubled", delivered.len());
+        assert!(delivered.len() >= 100);
+        if !crash {
+            assert_eq!((missing, doubled), (0, 0), "a planned failover costs nothing");
+        }
+        near.stop().await;
+        far.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_failover_by_command_costs_nothing() {
+    for_each_server("gateway: a cluster failover by command", |kind| async move {
+        cluster_failover(&kind).await;
+    })
+    .await;
+}
+
+async fn cluster_failover(kind: &ServerKind) {
+    use evenkeel_testkit::launcher::{Cluster, ClusterFailover, ClusterOptions};
+    let cluster = Cluster::start(kind, ClusterOptions::default()).await.expect("a cluster");
+    let nodes: Vec<String> = cluster.addresses().iter().map(ToString::to_string).collect();
+    let url = format!("redis+cluster://{}", nodes.join(","));
+    let (near, far) = (gateway(over_client(&url).await).await, gateway(over_client(&url).await).await);
+    let mut peer = direct::Subscriber::connect(near.local_addr()).await;
+    peer.subscribe("kept:a").await;
+    let publisher = {
+        let handle = far.handle();
+        tokio::spawn(async move {
+            for n in 1..=600_u64 {
+                handle.publish("kept:a", n.to_string()).await.expect("published");
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        })
+    };
+    for n in 1..=100 {
+        assert_eq!(peer.publication().await.1["data"], n);
+    }
+    let slot = evenkeel_protocol::Slot::of(b"kept:a").number();
+    let old = cluster.owner(slot).await.expect("an owner");
+    let replica = cluster.replicas_of(old.addr).await.expect("replicas").remove(0);
+    cluster.failover(replica.addr, ClusterFailover::Graceful).await.expect("a failover");
+    for n in 101..=600 {
+        assert_eq!(peer.publication().await.1["data"], n);
+    }
+    publisher.await.expect("the publisher");
+    near.stop().await;
+    far.stop().await;
 }
