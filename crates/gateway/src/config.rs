@@ -30,12 +30,34 @@ pub struct GatewayConfig {
     pub session: SessionConfig,
     /// The HTTP API for servers.
     pub api: ApiConfig,
+    /// Tokens of clients. Default: unset, and every client is anonymous.
+    pub token: Option<TokenConfig>,
     /// The application of Pusher's protocol. Default: unset, which switches that protocol off.
     pub pusher: Option<PusherConfig>,
     /// Where Redis is, for the broker `redis`.
     pub redis: RedisConfig,
     /// How the gateway behaves while its broker is unreachable.
     pub outage: OutageConfig,
+}
+
+/// Tokens that say who a client is: JWT signed with a shared secret.
+///
+/// A client's token has its user as `sub` and may end with `exp`. A token for one channel has `sub` and
+/// `channel`, and opens that channel whatever its options say; its `exp` counts when the client subscribes.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenConfig {
+    /// The secret of HS256, HS384 and HS512.
+    pub hmac_secret: String,
+    /// Whether a client without a token is let in, with the empty user. Default: false, close code 3500.
+    #[serde(default)]
+    pub anonymous: bool,
+}
+
+impl std::fmt::Debug for TokenConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenConfig").field("anonymous", &self.anonymous).finish_non_exhaustive()
+    }
 }
 
 /// The application of Pusher's protocol.
@@ -199,6 +221,7 @@ impl Default for GatewayConfig {
             limits: LimitsConfig::default(),
             session: SessionConfig::default(),
             api: ApiConfig::default(),
+            token: None,
             pusher: None,
             redis: RedisConfig::default(),
             outage: OutageConfig::default(),

@@ -10,6 +10,7 @@ use crate::metrics::Metrics;
 use crate::namespace::Namespaces;
 use crate::origin::AllowedOrigins;
 use crate::publication::{Channel, json_line};
+use crate::token::Verifier;
 use crate::wire::machine::Rules;
 use bytes::Bytes;
 use std::net::SocketAddr;
@@ -75,6 +76,7 @@ impl GatewayBuilder {
             limits: config.limits.clone(),
             ping_seconds: config.session.ping_interval.as_secs().max(1),
             pusher: config.pusher.is_some(),
+            tokens: config.token.as_ref().map(|token| Verifier::new(&token.hmac_secret, token.anonymous)),
         };
         let listener = TcpListener::bind(config.listen)
             .await
@@ -131,6 +133,9 @@ fn check(config: &GatewayConfig) -> Result<(), ConfigError> {
     }
     if session.pong_timeout < Duration::from_secs(1) || session.pong_timeout >= session.ping_interval {
         return Err(ConfigError::new("session.pong_timeout", "must be at least 1s and below ping_interval"));
+    }
+    if config.token.as_ref().is_some_and(|token| token.hmac_secret.is_empty()) {
+        return Err(ConfigError::new("token.hmac_secret", "must not be empty"));
     }
     if config.pusher.as_ref().is_some_and(|app| app.key.is_empty() || app.secret.is_empty()) {
         return Err(ConfigError::new("pusher", "key and secret must not be empty"));

@@ -30,13 +30,14 @@ mod namespace;
 mod origin;
 mod outbox;
 mod publication;
+mod token;
 mod wire;
 mod ws;
 
 pub use broker::{Broker, MemoryBroker, Published, RedisBroker};
 pub use config::{
     ApiConfig, BrokerKind, GatewayConfig, LimitsConfig, OutageConfig, PusherConfig, RedisConfig,
-    SessionConfig,
+    SessionConfig, TokenConfig,
 };
 pub use error::{BrokerError, ConfigError, Error};
 pub use gateway::{Gateway, GatewayBuilder, GatewayHandle};

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use tokio::net::TcpStream;
@@ -36,6 +36,8 @@ pub(crate) struct Conn {
     protocol: Protocol,
     bounds: Bounds,
     identity: OnceLock<Box<Identity>>,
+    /// When the client's permission ends, in seconds since 1970; 0 for never.
+    expires: AtomicU64,
     metrics: Arc<Metrics>,
 }
 
@@ -84,6 +86,7 @@ impl Conn {
             protocol,
             bounds,
             identity: OnceLock::new(),
+            expires: AtomicU64::new(0),
             metrics,
         }
     }
@@ -228,6 +231,19 @@ impl Conn {
         self.unanswered.store(self.protocol.wants_pong(), Ordering::Relaxed);
         self.push(self.protocol.ping());
         self.flush();
+    }
+
+    pub(crate) fn set_expires(&self, at: u64) {
+        self.expires.store(at, Ordering::Relaxed);
+    }
+
+    /// Closes a session whose token ended before `since`.
+    pub(crate) fn check_expiry(&self, since: u64) {
+        let expires = self.expires.load(Ordering::Relaxed);
+        if expires != 0 && expires < since {
+            self.say_farewell(Farewell::Expired, false);
+            self.flush();
+        }
     }
 
     /// Closes a session whose heartbeat was not answered.

@@ -229,6 +229,7 @@ impl Task {
                 let (client, user) = identity;
                 self.conn.identify(Identity { client, user });
             }
+            self.conn.set_expires(self.machine.expires());
             // After the replies and before the flush: publications queue behind the reply that announces them.
             for Activation { channel, serial, at } in activations {
                 let conn = self.conn.clone();
@@ -345,7 +346,7 @@ fn decode(decoder: &mut Decoder, conn: &Conn, machine: &mut dyn Machine, mut byt
     while heard.last.is_none() {
         match decoder.decode(&mut bytes) {
             Ok(None) => break,
-            Ok(Some(Event::Text(text))) => match machine.hear(&text) {
+            Ok(Some(Event::Text(text))) => match machine.hear(&text, clock::unix_seconds()) {
                 Ok(()) => heard.asked = true,
                 Err(code) => heard.last = Some(Last::Violation(code)),
             },

@@ -12,6 +12,8 @@ use tokio::sync::{mpsc, watch};
 
 /// Commands taken in one wave. What came in one wave shares a write per session.
 const WAVE: usize = 64;
+/// Seconds that a session outlives its token, so that a fresh one can still come.
+const TOKEN_GRACE: u64 = 25;
 /// Between two looks at the sessions' heartbeats.
 const TICK: Duration = Duration::from_secs(1);
 /// Between two steps of a drain.
@@ -97,7 +99,11 @@ fn heartbeat(shared: &Shared, shard: &Shard<Conn>, tick: usize) {
     let cycle = usize::try_from(shared.rules.ping_seconds).unwrap_or(25).max(1);
     let pong = usize::try_from(shared.config.session.pong_timeout.as_secs()).unwrap_or(8).clamp(1, cycle);
     shard.visit((tick + cycle - pong % cycle) % cycle, cycle, |conn| conn.check_pong());
-    shard.visit(tick % cycle, cycle, |conn| conn.ping());
+    let since = super::clock::unix_seconds().saturating_sub(TOKEN_GRACE);
+    shard.visit(tick % cycle, cycle, |conn| {
+        conn.check_expiry(since);
+        conn.ping();
+    });
 }
 
 /// Closes all sessions, spread over the configured time, so that they do not all come back at once elsewhere.

@@ -9,6 +9,7 @@ use crate::config::LimitsConfig;
 use crate::error::BrokerError;
 use crate::namespace::{ChannelOptions, Namespaces};
 use crate::publication::{Channel, Position};
+use crate::token::Verifier;
 use crate::ws::close::CloseCode;
 use bytes::Bytes;
 use std::fmt;
@@ -22,6 +23,8 @@ pub(crate) struct Rules {
     pub(crate) ping_seconds: u64,
     /// Whether Pusher's protocol is on, and its signed channels are kept for it.
     pub(crate) pusher: bool,
+    /// Checks clients' tokens; without it there are none.
+    pub(crate) tokens: Option<Verifier>,
 }
 
 impl Rules {
@@ -77,8 +80,9 @@ pub(crate) enum Step {
 
 /// The session machine of one protocol.
 pub(crate) trait Machine: Send + Sync + fmt::Debug {
-    /// Takes a text message; an error ends the session after what was asked before.
-    fn hear(&mut self, text: &str) -> Result<(), CloseCode>;
+    /// Takes a text message that came at `now`, in seconds since 1970; an error ends the session after what was
+    /// asked before.
+    fn hear(&mut self, text: &str, now: u64) -> Result<(), CloseCode>;
 
     /// What follows from the next request; `None` when all are done.
     fn step(&mut self) -> Option<Step>;
@@ -94,6 +98,11 @@ pub(crate) trait Machine: Send + Sync + fmt::Debug {
 
     /// The client's id and user, once, after it has connected.
     fn take_identity(&mut self) -> Option<(Box<str>, Box<str>)>;
+
+    /// When the client's permission ends, in seconds since 1970; 0 when it does not.
+    fn expires(&self) -> u64 {
+        0
+    }
 
     /// The channels subscribed to.
     fn channels(&self) -> Vec<Channel>;

@@ -39,6 +39,8 @@ pub(crate) struct Encoded {
 pub(crate) enum Farewell {
     /// The server API wants the client gone for good.
     Disconnected,
+    /// The client's token has ended, and no fresh one came.
+    Expired,
     /// A heartbeat was not answered.
     NoPong,
     /// The server stops; the client is to come back.
@@ -113,6 +115,7 @@ impl Protocol {
     const fn close_code(self, why: Farewell) -> CloseCode {
         match (self, why) {
             (Self::Pusher, Farewell::Disconnected) => CloseCode::new(4009, "disconnected by the server"),
+            (Self::Pusher, Farewell::Expired) => CloseCode::new(4009, "expired"),
             (Self::Pusher, Farewell::NoPong) => CloseCode::new(4100, "no pong"),
             (Self::Pusher, Farewell::Shutdown) => CloseCode::new(4100, "shutdown"),
             (Self::Pusher, Farewell::Slow) => CloseCode::new(4100, "slow"),
@@ -120,6 +123,7 @@ impl Protocol {
             (Self::Centrifugo, Farewell::Disconnected) => CloseCode::new(3503, "force disconnect"),
             (Self::Centrifugo, Farewell::Shutdown) => CloseCode::new(3001, "shutdown"),
             (_, Farewell::Disconnected) => CloseCode::new(1008, "disconnected by the server"),
+            (_, Farewell::Expired) => CloseCode::new(3005, "connection expired"),
             (_, Farewell::NoPong) => CloseCode::new(3012, "no pong"),
             (_, Farewell::Shutdown) => CloseCode::new(1001, "shutdown"),
             (_, Farewell::Slow) => CloseCode::new(3008, "slow"),

@@ -68,7 +68,7 @@ impl Session {
 }
 
 impl Machine for Session {
-    fn hear(&mut self, text: &str) -> Result<(), CloseCode> {
+    fn hear(&mut self, text: &str, _now: u64) -> Result<(), CloseCode> {
         if !self.options.publish.allows("") {
             return Err(FORBIDDEN);
         }

@@ -31,7 +31,9 @@ pub(super) fn farewell(why: Farewell) -> Bytes {
     match why {
         // A browser gives up for good only when it is answered 204, which is too late here.
         Farewell::Disconnected => Bytes::from_static(b"retry: 60000\n: disconnected by the server\n\n"),
-        Farewell::NoPong | Farewell::Slow | Farewell::Stale => Bytes::from_static(b"retry: 1000\n: slow\n\n"),
+        Farewell::Expired | Farewell::NoPong | Farewell::Slow | Farewell::Stale => {
+            Bytes::from_static(b"retry: 1000\n: slow\n\n")
+        }
         Farewell::Shutdown => Bytes::from_static(b"retry: 1000\n: shutdown\n\n"),
     }
 }

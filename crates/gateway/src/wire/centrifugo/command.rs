@@ -22,7 +22,7 @@ pub(crate) struct Command {
     pub(crate) ping: Option<Empty>,
     pub(crate) rpc: Option<Empty>,
     pub(crate) send: Option<Empty>,
-    pub(crate) refresh: Option<Empty>,
+    pub(crate) refresh: Option<Connect>,
     pub(crate) sub_refresh: Option<Empty>,
 }
 
@@ -41,8 +41,10 @@ impl std::fmt::Debug for Connect {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 pub(crate) struct Subscribe {
+    #[serde(default)]
+    pub(crate) token: String,
     #[serde(default)]
     pub(crate) channel: String,
     #[serde(default)]
@@ -54,6 +56,12 @@ pub(crate) struct Subscribe {
     /// 0 is the stream subscription, the only one here.
     #[serde(default, rename = "type")]
     pub(crate) kind: u32,
+}
+
+impl std::fmt::Debug for Subscribe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Subscribe").field("channel", &self.channel).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Deserialize)]

@@ -53,13 +53,25 @@ impl Replies {
         out.extend_from_slice(if error.temporary { b",\"temporary\":true}}" } else { b"}}" });
     }
 
-    pub(crate) fn connected(&mut self, id: u32, client: &str, ping_seconds: u64) {
+    /// `ttl` is how many seconds the client's token is good for.
+    pub(crate) fn connected(&mut self, id: u32, client: &str, ping_seconds: u64, ttl: Option<u64>) {
+        let expires = ttl.map_or_else(String::new, |ttl| format!(",\"expires\":true,\"ttl\":{ttl}"));
         let out = self.begin(id);
         put(
             out,
             format_args!(
-                "\"connect\":{{\"client\":\"{client}\",\"version\":\"{VERSION}\",\"ping\":{ping_seconds},\"pong\":true}}}}"
+                "\"connect\":{{\"client\":\"{client}\",\"version\":\"{VERSION}\",\"ping\":{ping_seconds},\"pong\":true{expires}}}}}"
             ),
+        );
+    }
+
+    /// A fresh token was taken.
+    pub(crate) fn refreshed(&mut self, id: u32, client: &str, ttl: Option<u64>) {
+        let expires = ttl.map_or_else(String::new, |ttl| format!(",\"expires\":true,\"ttl\":{ttl}"));
+        let out = self.begin(id);
+        put(
+            out,
+            format_args!("\"refresh\":{{\"client\":\"{client}\",\"version\":\"{VERSION}\"{expires}}}}}"),
         );
     }
 
@@ -195,7 +207,7 @@ mod tests {
             complete: true,
         };
         let mut replies = Replies::default();
-        replies.connected(1, "c1", 25);
+        replies.connected(1, "c1", 25, None);
         replies.subscribed_at(2, true, &history, Some(true));
         replies.subscribed_at(3, true, &history, Some(false));
         replies.error(4, ReplyError::INTERNAL);

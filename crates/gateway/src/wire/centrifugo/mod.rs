@@ -24,6 +24,7 @@ impl ReplyError {
     pub(crate) const METHOD_NOT_FOUND: Self = Self::new(104, "method not found");
     pub(crate) const NOT_AVAILABLE: Self = Self::new(108, "not available");
     pub(crate) const PERMISSION_DENIED: Self = Self::new(103, "permission denied");
+    pub(crate) const TOKEN_EXPIRED: Self = Self::new(109, "token expired");
     pub(crate) const TOO_MANY: Self = Self { code: 111, message: "too many requests", temporary: true };
     pub(crate) const UNKNOWN_CHANNEL: Self = Self::new(102, "unknown channel");
     pub(crate) const UNRECOVERABLE: Self = Self::new(112, "unrecoverable position");

@@ -13,6 +13,7 @@ use crate::broker::HistoryQuery;
 use crate::error::BrokerError;
 use crate::namespace::ChannelOptions;
 use crate::publication::{Channel, Epoch, Position, json_line};
+use crate::token::{Claims, Rejected};
 use crate::wire::machine::{Effect, Machine, Outcome, Rules, Step};
 use crate::ws::close::CloseCode;
 use bytes::Bytes;
@@ -27,10 +28,15 @@ pub(crate) struct Session {
     rules: Arc<Rules>,
     client: Box<str>,
     user: Box<str>,
+    identified: bool,
     connected: bool,
     channels: Vec<Subscription>,
     /// The number of the latest subscription.
     serial: u32,
+    /// When the latest message came, in seconds since 1970.
+    now: u64,
+    /// When the client's token ends; 0 for never.
+    expires: u64,
     pending: Option<Pending>,
     /// Commands that were heard and not handled yet, the next one last.
     heard: Vec<Command>,
@@ -60,9 +66,12 @@ impl Session {
             rules,
             client,
             user: Box::default(),
+            identified: false,
             connected: false,
             channels: Vec::new(),
             serial: 0,
+            now: 0,
+            expires: 0,
             pending: None,
             heard: Vec::new(),
             replies: Replies::default(),
@@ -78,13 +87,7 @@ impl Session {
             if self.connected {
                 return Step::Close(BAD_REQUEST);
             }
-            if !connect.token.is_empty() {
-                // Without a key no token can be true, and an untrue one must not pass for anonymous.
-                return Step::Close(INVALID_TOKEN);
-            }
-            self.connected = true;
-            self.replies.connected(id, &self.client, self.rules.ping_seconds);
-            return Step::Done;
+            return self.connect(id, &connect.token);
         }
         if !self.connected {
             return Step::Close(BAD_REQUEST);
@@ -97,6 +100,8 @@ impl Session {
             self.publish(id, publish)
         } else if let Some(history) = command.history {
             self.history(id, &history)
+        } else if let Some(refresh) = command.refresh {
+            return self.refresh(id, &refresh.token);
         } else if command.ping.is_some() {
             self.replies.empty(id, "ping");
             Ok(Step::Done)
@@ -105,7 +110,6 @@ impl Session {
         } else if command.presence.is_some()
             || command.presence_stats.is_some()
             || command.rpc.is_some()
-            || command.refresh.is_some()
             || command.sub_refresh.is_some()
         {
             Err(ReplyError::NOT_AVAILABLE)
@@ -183,7 +187,7 @@ impl Session {
             return Err(ReplyError::ALREADY_SUBSCRIBED);
         }
         if !options.subscribe.allows(&self.user) {
-            return Err(ReplyError::PERMISSION_DENIED);
+            self.check_channel_token(&request)?;
         }
         if self.channels.len() >= self.rules.limits.max_channels {
             return Err(ReplyError::LIMIT_EXCEEDED);
@@ -205,6 +209,64 @@ impl Session {
             options,
             since,
         }))
+    }
+
+    fn connect(&mut self, id: u32, token: &str) -> Step {
+        match self.claims(token) {
+            Ok(claims) => {
+                self.user = claims.sub.into();
+                self.expires = claims.exp.unwrap_or(0);
+                self.connected = true;
+                let ttl = claims.exp.map(|end| end.saturating_sub(self.now));
+                self.replies.connected(id, &self.client, self.rules.ping_seconds, ttl);
+                Step::Done
+            }
+            // The client library fetches a fresh token and comes again.
+            Err(Rejected::Expired) => {
+                self.replies.error(id, ReplyError::TOKEN_EXPIRED);
+                Step::Done
+            }
+            Err(Rejected::Invalid) => Step::Close(INVALID_TOKEN),
+        }
+    }
+
+    /// What a client's token says; nobody in particular without one where that is allowed.
+    fn claims(&self, token: &str) -> Result<Claims, Rejected> {
+        match &self.rules.tokens {
+            // Without a key no token can be true, and an untrue one must not pass for anonymous.
+            None if token.is_empty() => Ok(Claims::default()),
+            None => Err(Rejected::Invalid),
+            Some(tokens) if token.is_empty() && tokens.anonymous => Ok(Claims::default()),
+            Some(tokens) => tokens.verify(token, self.now),
+        }
+    }
+
+    fn refresh(&mut self, id: u32, token: &str) -> Step {
+        match self.claims(token) {
+            Ok(claims) if *claims.sub == *self.user && !token.is_empty() => {
+                self.expires = claims.exp.unwrap_or(0);
+                let ttl = claims.exp.map(|end| end.saturating_sub(self.now));
+                self.replies.refreshed(id, &self.client, ttl);
+                Step::Done
+            }
+            Err(Rejected::Expired) => {
+                self.replies.error(id, ReplyError::TOKEN_EXPIRED);
+                Step::Done
+            }
+            Ok(_) | Err(Rejected::Invalid) => Step::Close(INVALID_TOKEN),
+        }
+    }
+
+    /// Lets a client subscribe to a channel that its token is for.
+    fn check_channel_token(&self, request: &Subscribe) -> Result<(), ReplyError> {
+        let Some(tokens) = self.rules.tokens.as_ref().filter(|_| !request.token.is_empty()) else {
+            return Err(ReplyError::PERMISSION_DENIED);
+        };
+        match tokens.verify(&request.token, self.now) {
+            Ok(claims) if claims.channel == request.channel && *claims.sub == *self.user => Ok(()),
+            Err(Rejected::Expired) => Err(ReplyError::TOKEN_EXPIRED),
+            Ok(_) | Err(Rejected::Invalid) => Err(ReplyError::PERMISSION_DENIED),
+        }
     }
 
     fn unsubscribe(&mut self, id: u32, channel: &str) -> Step {
@@ -252,7 +314,8 @@ impl Session {
 }
 
 impl Machine for Session {
-    fn hear(&mut self, text: &str) -> Result<(), CloseCode> {
+    fn hear(&mut self, text: &str, now: u64) -> Result<(), CloseCode> {
+        self.now = now;
         let commands = command::parse(text).map_err(|_bad| BAD_REQUEST)?;
         if !commands.is_empty() {
             self.heard.splice(0..0, commands.into_iter().rev());
@@ -282,10 +345,14 @@ impl Machine for Session {
     }
 
     fn take_identity(&mut self) -> Option<(Box<str>, Box<str>)> {
-        if !self.connected || self.client.is_empty() {
+        if !self.connected || std::mem::replace(&mut self.identified, true) {
             return None;
         }
-        Some((std::mem::take(&mut self.client), self.user.clone()))
+        Some((self.client.clone(), self.user.clone()))
+    }
+
+    fn expires(&self) -> u64 {
+        self.expires
     }
 
     fn channels(&self) -> Vec<Channel> {

@@ -164,7 +164,7 @@ fn text<'a>(data: &'a Value, field: &str) -> &'a str {
 }
 
 impl Machine for Session {
-    fn hear(&mut self, text: &str) -> Result<(), CloseCode> {
+    fn hear(&mut self, text: &str, _now: u64) -> Result<(), CloseCode> {
         let heard = serde_json::from_str(text).map_err(|_bad| BAD_MESSAGE)?;
         self.heard.push_back(Box::new(heard));
         Ok(())

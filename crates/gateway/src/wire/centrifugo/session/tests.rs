@@ -4,9 +4,13 @@ use crate::config::LimitsConfig;
 use crate::error::BrokerError;
 use crate::namespace::{Access, ChannelOptions, Namespace, Namespaces};
 use crate::publication::Position;
+use crate::token::Verifier;
+use crate::token::tests::{SECRET, token};
 use crate::wire::machine::{Effect, Machine, Outcome, Rules, Step};
 use serde_json::{Value, json};
 use std::sync::Arc;
+
+const NOW: u64 = 1_000;
 
 fn rules() -> Arc<Rules> {
     let open =
@@ -19,6 +23,7 @@ fn rules() -> Arc<Rules> {
         limits: LimitsConfig { max_channels: 2, ..LimitsConfig::default() },
         ping_seconds: 25,
         pusher: true,
+        tokens: None,
     })
 }
 
@@ -31,6 +36,16 @@ impl Bench {
         Self { session: Session::new(rules(), "c1".into()) }
     }
 
+    fn with_tokens(anonymous: bool) -> Self {
+        let mut rules = Arc::into_inner(rules()).unwrap();
+        rules.tokens = Some(Verifier::new(SECRET, anonymous));
+        Self { session: Session::new(Arc::new(rules), "c1".into()) }
+    }
+
+    fn connect(&mut self, token: &str) -> Step {
+        self.say(&json!({"id":1,"connect":{"token":token}}).to_string())
+    }
+
     fn connected() -> Self {
         let mut bench = Self::new();
         assert!(matches!(bench.say(r#"{"id":1,"connect":{}}"#), Step::Done));
@@ -39,7 +54,7 @@ impl Bench {
     }
 
     fn say(&mut self, text: &str) -> Step {
-        self.session.hear(text).unwrap();
+        self.session.hear(text, NOW).unwrap();
         self.session.step().unwrap()
     }
 
@@ -166,4 +181,54 @@ fn news_of_an_older_subscription_ends_no_newer_one() {
     assert!(!bench.session.unsubscribed(&"a".into(), first));
     assert_eq!(bench.session.channels().len(), 1);
     assert!(bench.session.unsubscribed(&"a".into(), second));
+}
+
+fn signed(claims: &str) -> String {
+    token(r#"{"alg":"HS256"}"#, claims, SECRET)
+}
+
+#[test]
+fn tokens_let_in_and_say_until_when() {
+    let mut bench = Bench::with_tokens(false);
+    assert!(matches!(bench.connect(&signed(r#"{"sub":"u1","exp":1600}"#)), Step::Done));
+    let reply = bench.heard();
+    assert_eq!((&reply["connect"]["expires"], &reply["connect"]["ttl"]), (&json!(true), &json!(600)));
+    assert_eq!(bench.session.expires(), 1_600);
+    assert_eq!(bench.session.take_identity().unwrap().1, "u1".into());
+    let fresh = signed(r#"{"sub":"u1","exp":2000}"#);
+    assert!(matches!(bench.say(&json!({"id":2,"refresh":{"token":fresh}}).to_string()), Step::Done));
+    assert_eq!(bench.heard()["refresh"]["ttl"], 1_000);
+    assert_eq!(bench.session.expires(), 2_000);
+    let stale = signed(r#"{"sub":"u1","exp":999}"#);
+    assert_eq!(bench.error(&json!({"id":3,"refresh":{"token":stale}}).to_string()), 109);
+    let other = signed(r#"{"sub":"u2"}"#);
+    assert!(matches!(bench.say(&json!({"id":4,"refresh":{"token":other}}).to_string()), Step::Close(_)));
+}
+
+#[test]
+fn tokens_that_are_missing_wrong_or_old_do_not() {
+    assert!(matches!(Bench::with_tokens(false).connect(""), Step::Close(code) if code.code == 3500));
+    assert!(matches!(Bench::with_tokens(true).connect(""), Step::Done));
+    assert!(matches!(Bench::with_tokens(true).connect("a.b.c"), Step::Close(code) if code.code == 3500));
+    let mut bench = Bench::with_tokens(false);
+    assert_eq!(bench.error(&json!({"id":1,"connect":{"token":signed(r#"{"exp":1}"#)}}).to_string()), 109);
+    assert!(!bench.session.is_connected());
+}
+
+#[test]
+fn a_channel_token_opens_its_channel_to_its_user() {
+    let subscribe = |channel: &str, claims: &str| {
+        json!({"id":2,"subscribe":{"channel":channel,"token":signed(claims)}}).to_string()
+    };
+    let mut bench = Bench::with_tokens(false);
+    bench.connect(&signed(r#"{"sub":"u1"}"#));
+    bench.heard();
+    let right = r#"{"sub":"u1","channel":"closed:a"}"#;
+    assert!(matches!(bench.say(&subscribe("closed:a", right)), Step::Run(Effect::Subscribe { .. })));
+    bench.session.complete(Outcome::Subscribed(Ok(None)));
+    bench.heard();
+    assert_eq!(bench.error(&subscribe("closed:b", right)), 103);
+    assert_eq!(bench.error(&subscribe("closed:b", r#"{"sub":"u2","channel":"closed:b"}"#)), 103);
+    assert_eq!(bench.error(&subscribe("closed:b", r#"{"sub":"u1"}"#)), 103);
+    assert_eq!(bench.error(&subscribe("closed:b", r#"{"sub":"u1","channel":"closed:b","exp":5}"#)), 109);
 }
