@@ -58,7 +58,7 @@ pub use error::{Error, ErrorKind, Executed, Phase};
 pub use evenkeel_hitless::{LoggingHook, Maintenance, MetricsHook, NotificationContext, NotificationHook};
 /// What the client's signatures take and give.
 pub use evenkeel_protocol::{
-    Command, DecodeError, Endpoint, Frame, FromReply, Kind, Reader, Reply, ServerError, ToArg, ToArgs,
+    Command, DecodeError, Endpoint, Frame, FromReply, Kind, Reader, Reply, ServerError, Slot, ToArg, ToArgs,
 };
 pub use events::{Event, EventStream};
 pub use health::{ConnectionState, EndpointHealth, Health, Role};

@@ -449,7 +449,7 @@ async fn cluster_failover(kind: &ServerKind) {
     for n in 1..=100 {
         assert_eq!(peer.publication().await.1["data"], n);
     }
-    let slot = evenkeel_protocol::Slot::of(b"kept:a").number();
+    let slot = evenkeel_client::Slot::of(b"kept:a").number();
     let old = cluster.owner(slot).await.expect("an owner");
     let replica = cluster.replicas_of(old.addr).await.expect("replicas").remove(0);
     cluster.failover(replica.addr, ClusterFailover::Graceful).await.expect("a failover");
