@@ -9,11 +9,11 @@ use std::{
 use arc_swap::{ArcSwap, ArcSwapOption};
 use evenkeel_hitless::{Hooks, Maintenance, Settings, Sizes};
 use evenkeel_pool::{
-    DialConfig, LaneConfig, LeaseConfig, LinkConfig, Readiness,
+    DialConfig, LaneConfig, LeaseConfig, LinkConfig, Outcome, Readiness,
     machine::{Backoff as PoolBackoff, Growth},
 };
 use evenkeel_protocol::{
-    Endpoint,
+    Command, Endpoint,
     conn::{Credentials as Login, HandshakeConfig, ProtocolChoice},
 };
 use evenkeel_topology::{
@@ -121,8 +121,29 @@ impl Core {
         spawn(health::watch(Arc::downgrade(&core), core.config.health_interval()));
         if !core.config.lazy() {
             core.first_connections().await?;
+            core.warn_of_superfluous_password().await;
         }
         Ok(core)
+    }
+
+    /// HELLO accepts any password where the default user needs none: somebody should know that nothing is protected.
+    async fn warn_of_superfluous_password(&self) {
+        let credentials = self.config.credentials();
+        if credentials.password.is_none() || credentials.username.is_some() {
+            return;
+        }
+        let lane = self.routes().all().first().and_then(|node| node.lane(None).cloned());
+        let Some(lane) = lane else { return };
+        let question = Command::new("ACL").arg("GETUSER").arg("default");
+        let answer = lane.request(&question, self.config.answer_timeout()).await;
+        // A server that does not tell, or does not let us ask, is none that asks for no password.
+        let Outcome::Reply(reply) = answer else { return };
+        let Ok(user) = reply.frame() else { return };
+        let flags = user.get("flags").and_then(|flags| flags.elements()).unwrap_or_default();
+        if flags.iter().any(|flag| flag.as_bytes() == Some(b"nopass")) {
+            let origin = self.config.password_origin();
+            tracing::warn!(target: "evenkeel::config", "the password of {origin} is not asked for: the server lets everybody in");
+        }
     }
 
     async fn first_connections(&self) -> Result<(), Error> {

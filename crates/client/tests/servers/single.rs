@@ -175,3 +175,34 @@ async fn each_command_that_a_lane_refuses_names_the_right_call() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_password_that_nobody_asks_for_is_told() {
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Log {
+        fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(text);
+            Ok(text.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    for_each_server("client::single::superfluous_password", |kind| async move {
+        let server = Single::start(&kind).await.unwrap();
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+        let _logging = tracing::subscriber::set_default(subscriber);
+        let _client = Client::connect(format!("redis://:hush@{}", server.addr())).await.unwrap();
+        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert!(text.contains("is not asked for") && !text.contains("hush"), "{text}");
+    })
+    .await;
+}
