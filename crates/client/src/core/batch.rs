@@ -81,6 +81,10 @@ async fn send_group(
     let (Some(node), Some(lane)) = (node, lane) else {
         return one_by_one(core, unit, timeout).await;
     };
+    // A script that a slot's move refuses can be sent again only where the refusal is told apart from its own words.
+    if core.routes().is_cluster() && unit.iter().any(Command::is_script) {
+        return one_by_one(core, unit, timeout).await;
+    }
     let mut call = lane.call(timeout);
     let outcome = loop {
         match std::future::poll_fn(|cx| call.poll_unit(&unit, cx)).await {
@@ -253,7 +257,7 @@ fn judge(core: &Core, unit: &[Command], replies: Vec<Reply>, node: &Node) -> Ver
                 core.moved(owner.0, &owner.1);
                 return Verdict::Again;
             }
-            if retry::is_worth_it(core, command, &error) {
+            if retry::is_passing(core, &error) {
                 return Verdict::Again;
             }
             // MULTI stands before the caller's first command.

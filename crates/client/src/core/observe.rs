@@ -146,7 +146,11 @@ impl LinkObserver for Observer {
     }
 
     fn gap(&self, link: LinkId, gap: GapInfo) {
-        self.tell(Observed::Gap { link, gap });
+        if self.tx.try_send(Observed::Gap { link, gap }).is_err() {
+            // The director knows which names this link carries. Where it cannot be told, all are told: a gap too many
+            // costs a look, a gap too few breaks the promise.
+            self.pubsub.gap(gap.may_repeat, |_family, _name| true);
+        }
     }
 
     fn push(&self, link: LinkId, info: &Arc<ConnInfo>, push: Reply, during_handshake: bool) {

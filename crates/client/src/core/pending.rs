@@ -64,6 +64,10 @@ impl Pending {
             return Ok(self.slow(retry::blocking));
         }
         let routes = self.core.routes();
+        if command.is_script() && routes.is_cluster() {
+            drop(routes);
+            return Ok(self.slow(retry::unrouted));
+        }
         let Some(node) = routes.node(command) else {
             drop(routes);
             return Ok(self.slow(retry::unrouted));

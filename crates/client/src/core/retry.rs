@@ -9,7 +9,7 @@ use evenkeel_pool::{Failure, LaneCall, Outcome};
 use evenkeel_protocol::{Command, Endpoint, Refusal, Reply, ServerError};
 
 use super::{Complaint, Core, clock, failure, node::Node};
-use crate::error::{Error, Executed, Phase};
+use crate::error::{CommandName, Error, Executed, Phase};
 
 /// Redirections that one command follows, at most: a cluster that sends in circles is not followed for ever.
 const MAX_REDIRECTS: u32 = 16;
@@ -22,15 +22,18 @@ const WAIT_MAX: Duration = Duration::from_millis(100);
 const FOR_EVER: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Whether an error is a refusal that this deployment can do something about.
+///
+/// In a script's own reply such a code proves nothing: it may have written first and returned it.
 pub(super) fn is_worth_it(core: &Core, command: &Command, error: &ServerError) -> bool {
+    !command.is_script() && is_passing(core, error)
+}
+
+/// As [`is_worth_it`], for an error that came before anything ran, whatever the command.
+pub(super) fn is_passing(core: &Core, error: &ServerError) -> bool {
     let Some(refusal) = Refusal::parse(error) else { return false };
     let cluster = core.routes().is_cluster();
     match refusal {
-        // A node that does not own the slot cannot have run the script on its keys.
-        Refusal::Moved { .. } | Refusal::Ask { .. } => cluster,
-        // Such a code proves nothing when a script returns it: it may have written first.
-        _ if command.is_script() => false,
-        Refusal::TryAgain | Refusal::ClusterDown => cluster,
+        Refusal::Moved { .. } | Refusal::Ask { .. } | Refusal::TryAgain | Refusal::ClusterDown => cluster,
         Refusal::Loading | Refusal::NoReplicas | Refusal::Redirect { .. } => true,
         Refusal::MasterDown | Refusal::ReadOnly => cluster || core.follows_primary(),
         _ => false,
@@ -84,7 +87,8 @@ impl Trip {
     async fn refused(&mut self, at: Option<Endpoint>, error: ServerError) -> Next {
         let command = self.command.clone();
         let give_up = |error: ServerError| Next::Done(Err(Error::server(error, &command, at.clone())));
-        if !is_worth_it(&self.core, &self.command, &error) {
+        // A script that got as far as this was refused when it was queued, so nothing of it has run.
+        if !is_passing(&self.core, &error) {
             return give_up(error);
         }
         let Some(refusal) = Refusal::parse(&error) else { return give_up(error) };
@@ -142,16 +146,24 @@ impl Trip {
             return Next::Done(Err(Error::closed(Executed::No)));
         };
         let at = Some(lane.endpoint());
-        let mut unit = Vec::with_capacity(2);
+        let proves = self.command.is_script() && self.core.routes().is_cluster();
+        let mut unit = Vec::with_capacity(4);
         if asking {
             unit.push(Command::new("ASKING"));
         }
-        unit.push(self.command.clone());
+        if proves {
+            // Inside MULTI a node that does not own the slot refuses before the script runs, and EXEC gives the
+            // script's own words apart from that.
+            unit.extend([Command::new("MULTI"), self.command.clone(), Command::new("EXEC")]);
+        } else {
+            unit.push(self.command.clone());
+        }
         let mut call = lane.call(left);
         loop {
             match self.outcome(&mut call, &unit, &lane).await {
                 Some(Outcome::MayResend) => {}
                 Some(Outcome::Reply(reply)) => return self.answered(at, reply).await,
+                Some(Outcome::Replies(replies)) if proves => return self.script_answered(at, &replies).await,
                 Some(Outcome::Replies(mut replies)) => match replies.pop() {
                     Some(reply) => return self.answered(at, reply).await,
                     None => return Next::Done(Err(Error::closed(Executed::Maybe))),
@@ -197,7 +209,24 @@ impl Trip {
     async fn answered(&mut self, at: Option<Endpoint>, reply: Reply) -> Next {
         match reply.error() {
             None => Next::Done(Ok(reply)),
+            Some(error) if self.command.is_script() => {
+                Next::Done(Err(Error::server(error, &self.command, at)))
+            }
             Some(error) => self.refused(at, error).await,
+        }
+    }
+
+    /// The replies to MULTI, the script and EXEC, ASKING in front perhaps.
+    async fn script_answered(&mut self, at: Option<Endpoint>, replies: &[Reply]) -> Next {
+        let [.., queued, exec] = replies else { return Next::Done(Err(Error::closed(Executed::Maybe))) };
+        if let Some(error) = queued.error().or_else(|| exec.error()) {
+            return self.refused(at, error).await;
+        }
+        let mut reader = exec.reader();
+        let own = reader.list("list").and_then(|_one| reader.take_value()).map(Reply::new);
+        match own {
+            Ok(own) => self.answered(at, own).await,
+            Err(cause) => Next::Done(Err(Error::decode(cause, CommandName::of(&self.command)))),
         }
     }
 

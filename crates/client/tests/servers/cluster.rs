@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use evenkeel_client::Client;
+use evenkeel_client::{Client, Executed};
 use evenkeel_testkit::launcher::{Cluster, ClusterFailover, ClusterOptions, for_each_server};
 
 use crate::load::Load;
@@ -56,6 +56,38 @@ async fn failovers_kills_and_reshards() {
         println!("kill {outcome:?}");
         assert_eq!((outcome.failed, outcome.doubled), (0, 0), "{outcome:?}");
         assert!(outcome.unknown <= 12, "{outcome:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scripts_follow_their_slot_and_never_run_twice() {
+    for_each_server("client::cluster::scripts", |kind| async move {
+        let options = ClusterOptions::default().replicas_per_primary(0);
+        let cluster = Cluster::start(&kind, options).await.unwrap();
+        let client = connect(&cluster).await;
+        // It writes, and then says what a server says before anything ran.
+        let liar = "redis.call('INCR', KEYS[1]); return redis.error_reply('MOVED 1 127.0.0.1:1')";
+        let error = client.cmd("EVAL").arg(liar).arg(1).arg("lied").query::<()>().await.unwrap_err();
+        assert_eq!((error.server_code(), error.executed()), (Some("MOVED"), Executed::Maybe), "{error}");
+        assert_eq!(client.get::<i64>("lied").await.unwrap(), 1);
+        let error =
+            client.cmd("EVALSHA").arg("a".repeat(40)).arg(1).arg("k").query::<()>().await.unwrap_err();
+        assert_eq!((error.server_code(), error.executed()), (Some("NOSCRIPT"), Executed::No), "{error}");
+        let four: Vec<i64> = client.cmd("EVAL").arg("return {1, 2}").arg(1).arg("k").query().await.unwrap();
+        assert_eq!(four, [1, 2]);
+
+        let load = Load::start_scripts(&client, "scripts", 12);
+        let (from, to) = (cluster.owner(0).await.unwrap().addr, cluster.owner(16383).await.unwrap().addr);
+        cluster.reshard(0..=499, from, to).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let outcome = load.finish(&client).await;
+        assert!(outcome.commands > 500, "{outcome:?}");
+        assert_eq!(
+            (outcome.failed, outcome.unknown, outcome.lost, outcome.doubled),
+            (0, 0, 0, 0),
+            "{outcome:?}"
+        );
     })
     .await;
 }

@@ -105,3 +105,21 @@ async fn malformed_announcements_do_nothing() {
     assert_eq!((outcome.failed, outcome.unknown, outcome.lost, outcome.doubled), (0, 0, 0, 0), "{outcome:?}");
     assert_eq!(server.counters(0).accepted + server.counters(1).accepted, 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_that_do_not_announce_are_met_quietly_or_refused_in_their_words() {
+    use evenkeel_testkit::launcher::{Single, for_each_server};
+    for_each_server("client::handoff::opt_in", |kind| async move {
+        let server = Single::start(&kind).await.unwrap();
+        let url = |mode: &str| format!("redis://{}?maint_mode={mode}", server.addr());
+        for quiet in ["auto", "disabled"] {
+            let client = Client::connect(url(quiet)).await.unwrap();
+            assert_eq!(client.incr("met").await.unwrap() % 10, if quiet == "auto" { 1 } else { 2 });
+        }
+        let error = Client::connect(url("enabled")).await.unwrap_err();
+        assert_eq!(error.kind(), evenkeel_client::ErrorKind::Handshake);
+        let text = error.to_string();
+        assert!(text.contains("MAINT_NOTIFICATIONS") && text.contains("unknown subcommand"), "{text}");
+    })
+    .await;
+}

@@ -18,6 +18,9 @@ pub(crate) enum Verdict {
     Unknown,
 }
 
+/// A write by a script.
+const APPEND: &str = "return redis.call('RPUSH', KEYS[1], ARGV[1])";
+
 /// What a load found.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
@@ -51,6 +54,15 @@ pub(crate) fn now() -> Instant {
 impl Load {
     /// Starts writers, each appending increasing numbers to a list of its own, one at a time.
     pub(crate) fn start(client: &Client, key: &str, writers: usize) -> Self {
+        Self::start_as(client, key, writers, false)
+    }
+
+    /// As [`start`](Self::start), each write made by a script.
+    pub(crate) fn start_scripts(client: &Client, key: &str, writers: usize) -> Self {
+        Self::start_as(client, key, writers, true)
+    }
+
+    fn start_as(client: &Client, key: &str, writers: usize, scripts: bool) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let tasks = (0..writers)
             .map(|writer| {
@@ -61,7 +73,11 @@ impl Load {
                     pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
                     while !stop.load(Ordering::Relaxed) {
                         let number = verdicts.len();
-                        let result = client.cmd("RPUSH").arg(&key).arg(number).query::<i64>().await;
+                        let command = match scripts {
+                            false => client.cmd("RPUSH").arg(&key).arg(number),
+                            true => client.cmd("EVAL").arg(APPEND).arg(1).arg(&key).arg(number),
+                        };
+                        let result = command.query::<i64>().await;
                         verdicts.push(match result {
                             Ok(_) => (Verdict::Ok, now(), None),
                             Err(error) => {
