@@ -73,9 +73,10 @@ impl Load {
                     pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
                     while !stop.load(Ordering::Relaxed) {
                         let number = verdicts.len();
-                        let command = match scripts {
-                            false => client.cmd("RPUSH").arg(&key).arg(number),
-                            true => client.cmd("EVAL").arg(APPEND).arg(1).arg(&key).arg(number),
+                        let command = if scripts {
+                            client.cmd("EVAL").arg(APPEND).arg(1).arg(&key).arg(number)
+                        } else {
+                            client.cmd("RPUSH").arg(&key).arg(number)
                         };
                         let result = command.query::<i64>().await;
                         verdicts.push(match result {
