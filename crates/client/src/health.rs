@@ -58,6 +58,14 @@ pub enum Role {
 }
 
 /// What the connections of a node are doing.
+///
+/// ```text
+/// Connecting ──> Ready <──> Suspect
+///    ▲           │  ▲          │
+///    │           ▼  │          │
+///    │         Moving          │
+///    └── Down <──┴─────────────┘
+/// ```
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ConnectionState {

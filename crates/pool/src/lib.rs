@@ -1,4 +1,9 @@
 //! Connections of Evenkeel: multiplexed lanes, exclusive leases, subscription links, and the endpoint tables over them.
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `tokio` (default) | the drivers: sockets, timers and tasks |
+//! | `tls` | encrypted connections by rustls |
 
 #[cfg(feature = "tokio")]
 pub mod driver;

@@ -13,6 +13,12 @@ const MAX_UNDER_WAY: usize = 50_000;
 /// Times of repeats that are kept; further ones are only counted.
 const MAX_TIMES: usize = 1_000;
 
+/// What the broker has said of a publication.
+///
+/// ```text
+/// Asked ──> Published
+///   └─────> Unknown
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// The broker has not said anything yet.
