@@ -4,6 +4,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program at a terminal")]
 
+mod bench;
 mod ci;
 mod demo;
 mod failure;
@@ -25,6 +26,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Our figures beside those of others, in the same run
+    Bench(bench::Args),
     /// Everything that must hold before a change lands: format, lints, the pure build, docs, tidy, tests
     Ci(ci::Args),
     /// The demo: a load, trouble, and a page that shows what it does to the load
@@ -39,6 +42,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
+        Command::Bench(args) => bench::run(&args),
         Command::Ci(args) => ci::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Servers(args) => servers::run(&args),

@@ -4,6 +4,43 @@ use bytes::{BufMut, BytesMut};
 
 use crate::frame::Frame;
 
+/// Appends a command to `out`: an array of binary-safe strings, the name first. It allocates only when `out` has no room.
+///
+/// [`Command`](crate::Command) does the same and knows more; this is for those who have their arguments at hand.
+///
+/// ```
+/// let mut out = bytes::BytesMut::new();
+/// evenkeel_protocol::encode_command(&[b"SET", b"key", b"value"], &mut out);
+/// assert_eq!(&out[..], b"*3\r\n$3\r\nSET\r\n$3\r\nkey\r\n$5\r\nvalue\r\n");
+/// ```
+pub fn encode_command(args: &[&[u8]], out: &mut BytesMut) {
+    // A header takes at most a marker, 20 digits and a line end.
+    let room = args.iter().map(|arg| arg.len().saturating_add(MAX_HEAD + 2)).sum::<usize>();
+    out.reserve(room.saturating_add(MAX_HEAD));
+    put_head(out, b'*', args.len());
+    for arg in args {
+        put_head(out, b'$', arg.len());
+        out.extend_from_slice(arg);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Bytes of the longest header.
+const MAX_HEAD: usize = 23;
+
+/// Writes `$3\r\n`, short counts without arithmetic.
+pub(crate) fn put_head(out: &mut BytesMut, marker: u8, count: usize) {
+    if count < 10 {
+        out.extend_from_slice(&[marker, b'0' | count as u8, b'\r', b'\n']);
+    } else if count < 100 {
+        out.extend_from_slice(&[marker, b'0' | (count / 10) as u8, b'0' | (count % 10) as u8, b'\r', b'\n']);
+    } else {
+        out.put_u8(marker);
+        out.put_slice(itoa::Buffer::new().format(count).as_bytes());
+        out.put_slice(b"\r\n");
+    }
+}
+
 /// Appends `frame` in RESP3, exactly as [`Frame::parse`] reads it.
 ///
 /// Servers and recorders need it; a client sends [`Command`](crate::Command)s. Nesting costs no stack.

@@ -38,7 +38,7 @@ mod server_error;
 mod slot;
 
 pub use command::{Command, ToArg, ToArgs};
-pub use encode::encode_frame;
+pub use encode::{encode_command, encode_frame};
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{DecodeError, ParseError, ScanError};
 pub use frame::{Frame, Frames};

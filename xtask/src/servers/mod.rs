@@ -4,7 +4,7 @@
 //! `--all`, from packages unpacked beside the system. A server that cannot be had is skipped, with the reason.
 
 mod aside;
-mod system;
+pub(crate) mod system;
 mod wheel;
 
 use std::env;

@@ -44,8 +44,9 @@ pub(super) fn ensure() -> Outcome {
 }
 
 /// Installs packages of the system; reads its lists again once, when they are missing or too old.
-pub(super) fn install(packages: &[&str]) -> Outcome {
-    println!("installing {} by apt", packages.join(", "));
+/// Installs packages; speaks on stderr, since a bench keeps stdout for its figures.
+pub(crate) fn install(packages: &[&str]) -> Outcome {
+    eprintln!("installing {} by apt", packages.join(", "));
     let install = || {
         let mut command = program("apt-get");
         command.args(["install", "-y", "-qq", "--no-install-recommends"]).args(packages);
@@ -53,14 +54,14 @@ pub(super) fn install(packages: &[&str]) -> Outcome {
         output(&mut command)
     };
     if install().is_err() {
-        println!("reading the lists of packages");
+        eprintln!("reading the lists of packages");
         output(program("apt-get").args(["update", "-qq"]))?;
         install()?;
     }
     Ok(())
 }
 
-pub(super) fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     output(program("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
 }
 
