@@ -7,6 +7,7 @@
 mod bench;
 mod ci;
 mod demo;
+mod failover_bench;
 mod failure;
 mod process;
 mod servers;
@@ -32,6 +33,8 @@ enum Command {
     Ci(ci::Args),
     /// The demo: a load, trouble, and a page that shows what it does to the load
     Demo(demo::Args),
+    /// Races of the client, and of its peers, through failovers and reshards on real servers
+    FailoverBench(failover_bench::Args),
     /// Gets the servers that the tests run on
     Servers(servers::Args),
     /// All tests, on every server found
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Ci(args) => ci::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::FailoverBench(args) => failover_bench::run(&args),
         Command::Servers(args) => servers::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Tidy(args) => tidy::run(&args),

@@ -28,6 +28,8 @@ pub enum Feature {
     CoordinatedFailover,
     /// Runs as a sentinel.
     Sentinel,
+    /// `CLUSTER MIGRATION IMPORT`, whole ranges at once.
+    SlotImport,
 }
 
 impl ServerKind {
@@ -81,6 +83,7 @@ impl ServerKind {
             Feature::AtomicSlotMigration | Feature::CoordinatedFailover => valkey && self.release() >= (9, 0),
             Feature::ClientCapa => valkey,
             Feature::ClientSetInfo => self.release() >= (7, 2),
+            Feature::SlotImport => self.name == "redis" && self.release() >= (8, 4),
             Feature::Sentinel => matches!(self.name.as_str(), "redis" | "redict" | "valkey"),
         }
     }
