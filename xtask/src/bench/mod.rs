@@ -3,6 +3,7 @@
 //! The programs that measure live in the workspace `benches/`, with the peers; here they are built and run.
 
 mod codec;
+mod peers;
 
 use clap::Subcommand;
 
@@ -19,10 +20,14 @@ pub(crate) struct Args {
 enum Bench {
     /// The codec beside redis-protocol, hiredis, rustis and a floor, without a network
     Codec(codec::Args),
+    /// The client beside the crates redis, fred and rustis, and a raw socket: CPU, latency, allocations, memory
+    #[command(after_long_help = peers::ROWS_EXPLAINED)]
+    Peers(peers::Args),
 }
 
 pub(crate) fn run(args: &Args) -> Outcome {
     match &args.bench {
         Bench::Codec(args) => codec::run(args),
+        Bench::Peers(args) => peers::run(args),
     }
 }
