@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, hint::black_box, rc::Rc};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use evenkeel_protocol::{FromReply, Limits, Reply, Scanner};
 
 use crate::{Work, wires::Wire};
@@ -49,15 +49,40 @@ pub fn typed(row: &str, wire: &Rc<Wire>) -> Vec<(&'static str, Work)> {
     work
 }
 
+/// A buffer that is appended to at its end and taken from at its front; empty, it begins anew.
+#[derive(Default)]
+struct Buffer {
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+impl Buffer {
+    fn append(&mut self, chunk: &[u8]) {
+        self.bytes.extend_from_slice(chunk);
+    }
+
+    fn rest(&self) -> &[u8] {
+        &self.bytes[self.at..]
+    }
+
+    fn take(&mut self, length: usize) {
+        self.at += length;
+        if self.at == self.bytes.len() {
+            self.bytes.clear();
+            self.at = 0;
+        }
+    }
+}
+
 fn evenkeel_delimit(wire: Rc<Wire>) -> Work {
     let mut scanner = Scanner::new(Limits::default());
-    let mut buf = BytesMut::new();
+    let mut buf = Buffer::default();
     Box::new(move || {
         let mut replies = 0;
         for chunk in wire.bytes.chunks(wire.chunk) {
-            buf.extend_from_slice(chunk);
-            while let Some(found) = scanner.scan(&buf).expect("the bytes are RESP") {
-                buf.advance(found.len);
+            buf.append(chunk);
+            while let Some(found) = scanner.scan(buf.rest()).expect("the bytes are RESP") {
+                buf.take(found.len);
                 replies += 1;
             }
         }
@@ -124,12 +149,12 @@ fn skim(wire: Rc<Wire>) -> Work {
         }
         (at <= buf.len()).then_some(at)
     }
-    let mut buf = BytesMut::new();
+    let mut buf = Buffer::default();
     Box::new(move || {
         let mut replies = 0;
-        buf.extend_from_slice(&wire.bytes);
-        while let Some(end) = reply(&buf) {
-            buf.advance(end);
+        buf.append(&wire.bytes);
+        while let Some(end) = reply(buf.rest()) {
+            buf.take(end);
             replies += 1;
         }
         assert_eq!(replies, wire.replies);
@@ -137,20 +162,23 @@ fn skim(wire: Rc<Wire>) -> Work {
 }
 
 fn redis_protocol_range(wire: Rc<Wire>) -> Work {
-    let mut buf = BytesMut::new();
+    let mut buf = Buffer::default();
     Box::new(move || {
         let mut replies = 0;
         for chunk in wire.bytes.chunks(wire.chunk) {
-            buf.extend_from_slice(chunk);
+            buf.append(chunk);
             loop {
                 let end = if wire.resp3 {
-                    let found = redis_protocol::resp3::decode::complete::decode_range(&buf).expect("RESP3");
+                    let found =
+                        redis_protocol::resp3::decode::complete::decode_range(buf.rest()).expect("RESP3");
                     found.map(|(_, end)| end)
                 } else {
-                    redis_protocol::resp2::decode::decode_range(&buf).expect("RESP2").map(|(_, end)| end)
+                    redis_protocol::resp2::decode::decode_range(buf.rest())
+                        .expect("RESP2")
+                        .map(|(_, end)| end)
                 };
                 let Some(end) = end else { break };
-                buf.advance(end);
+                buf.take(end);
                 replies += 1;
             }
         }
@@ -159,21 +187,21 @@ fn redis_protocol_range(wire: Rc<Wire>) -> Work {
 }
 
 fn redis_protocol_owned(wire: Rc<Wire>) -> Work {
-    let mut buf = BytesMut::new();
+    let mut buf = Buffer::default();
     Box::new(move || {
         let mut replies = 0;
         for chunk in wire.bytes.chunks(wire.chunk) {
-            buf.extend_from_slice(chunk);
+            buf.append(chunk);
             loop {
                 let end = if wire.resp3 {
-                    let found = redis_protocol::resp3::decode::complete::decode(&buf).expect("RESP3");
+                    let found = redis_protocol::resp3::decode::complete::decode(buf.rest()).expect("RESP3");
                     found.map(|(frame, end)| (black_box(frame), end).1)
                 } else {
-                    let found = redis_protocol::resp2::decode::decode(&buf).expect("RESP2");
+                    let found = redis_protocol::resp2::decode::decode(buf.rest()).expect("RESP2");
                     found.map(|(frame, end)| (black_box(frame), end).1)
                 };
                 let Some(end) = end else { break };
-                buf.advance(end);
+                buf.take(end);
                 replies += 1;
             }
         }

@@ -17,16 +17,18 @@ pub struct Scanned {
     pub marker: u8,
 }
 
-/// One aggregate that is still open.
+/// One aggregate that is still open, or the place of the reply itself.
 #[derive(Clone, Copy, Debug)]
 struct Level {
-    /// Elements still to come; for the streamed kinds it is not used.
+    /// Elements still to come, 1 or more while the level is open; the streamed kinds do not count.
     left: u64,
     kind: LevelKind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LevelKind {
+    /// Around everything: the reply is its one element.
+    Root,
     /// `*2`, `%1`, `~1`, `>3`: ends when `left` is 0.
     Counted,
     /// `|1`: as `Counted`, but the value that it describes is still to come.
@@ -54,6 +56,16 @@ enum State {
     Body { end: usize },
 }
 
+/// How far [`Scanner::walk`] came.
+enum Walk {
+    /// The reply is whole.
+    Done,
+    /// The bytes ended; the state says where.
+    Short,
+    /// Something comes that [`Scanner::step`] is for.
+    Rare,
+}
+
 /// Finds reply ends in a growing buffer.
 ///
 /// ```
@@ -69,15 +81,26 @@ pub struct Scanner {
     /// Bytes of the current reply that are done with.
     at: usize,
     state: State,
-    stack: Vec<Level>,
+    /// The innermost open level.
+    top: Level,
+    /// The levels around it.
+    outer: Vec<Level>,
     elements: usize,
     /// Marker of the value at the outermost level, once seen.
-    outer: Option<u8>,
+    marker: u8,
     header_bytes: u64,
 }
 
 /// Longest text of a length: 20 digits of a 64-bit number.
 const MAX_DIGITS: u8 = 20;
+
+/// So many digits always fit into 64 bits.
+const SAFE_DIGITS: usize = 18;
+
+/// Lines up to this length are searched byte by byte; most are shorter, and a search routine costs more to call.
+const SHORT_LINE: usize = 16;
+
+const ROOT: Level = Level { left: 1, kind: LevelKind::Root };
 
 impl Scanner {
     /// A scanner that stands before a reply.
@@ -86,9 +109,10 @@ impl Scanner {
             limits,
             at: 0,
             state: State::Marker,
-            stack: Vec::new(),
+            top: ROOT,
+            outer: Vec::new(),
             elements: 0,
-            outer: None,
+            marker: 0,
             header_bytes: 0,
         }
     }
@@ -127,65 +151,196 @@ impl Scanner {
     /// What is not RESP, or is over a limit. The connection is of no use then: nobody knows where the next reply begins.
     pub fn scan(&mut self, buf: &[u8]) -> Result<Option<Scanned>, ScanError> {
         loop {
-            match self.state {
-                State::Marker => {
-                    let Some(&marker) = buf.get(self.at) else { return Ok(None) };
-                    self.open(marker)?;
-                }
-                State::Line { from } => {
-                    let rest = buf.get(from..).unwrap_or_default();
-                    let Some(found) = memchr::memchr(b'\n', rest) else {
-                        self.header_bytes = self.header_bytes.saturating_add(rest.len() as u64);
-                        if buf.len().saturating_sub(self.at) > self.limits.bulk() {
-                            return Err(ScanError::BulkTooLong { limit: self.limits.bulk() });
-                        }
-                        self.state = State::Line { from: buf.len() };
-                        return Ok(None);
-                    };
-                    self.header_bytes = self.header_bytes.saturating_add(found as u64).saturating_add(1);
-                    let end = from.saturating_add(found).saturating_add(1);
-                    if buf.get(end.saturating_sub(2)) != Some(&b'\r') {
-                        return Err(ScanError::MissingLineEnd { at: end.saturating_sub(1) });
-                    }
-                    if end.saturating_sub(self.at) > self.limits.bulk() {
-                        return Err(ScanError::BulkTooLong { limit: self.limits.bulk() });
-                    }
-                    self.advance(end)?;
-                    if let Some(done) = self.close_element() {
-                        return Ok(Some(done));
-                    }
-                }
-                State::Length { .. } => {
-                    if !self.read_length(buf)? {
-                        return Ok(None);
-                    }
-                    if matches!(self.state, State::Marker) && self.stack.is_empty() && self.outer.is_some() {
-                        return Ok(Some(self.finish()));
-                    }
-                }
-                State::Body { end } => {
-                    if buf.len() < end {
-                        return Ok(None);
-                    }
-                    if buf.get(end.saturating_sub(2)..end) != Some(b"\r\n") {
-                        return Err(ScanError::MissingLineEnd { at: end.saturating_sub(2) });
-                    }
-                    self.at = end;
-                    self.state = State::Marker;
-                    if self.in_chunks() {
-                        // A chunk is part of a string that is still open.
-                        continue;
-                    }
-                    if let Some(done) = self.close_element() {
-                        return Ok(Some(done));
-                    }
+            if matches!(self.state, State::Marker) {
+                match self.walk(buf)? {
+                    Walk::Done => return self.finish().map(Some),
+                    Walk::Short => break,
+                    Walk::Rare => {}
                 }
             }
+            if !self.step(buf)? {
+                break;
+            }
+            if self.top.left == 0 {
+                return self.finish().map(Some);
+            }
         }
+        if self.at > self.limits.reply() {
+            return Err(ScanError::ReplyTooLong { limit: self.limits.reply() });
+        }
+        Ok(None)
     }
 
-    fn in_chunks(&self) -> bool {
-        matches!(self.stack.last(), Some(Level { kind: LevelKind::Chunks, .. }))
+    /// Walks over whole elements with everything in registers. What it has looked at and could not finish goes into the
+    /// state, so that no header byte is looked at again.
+    fn walk(&mut self, buf: &[u8]) -> Result<Walk, ScanError> {
+        if matches!(self.top.kind, LevelKind::Streamed | LevelKind::Chunks) {
+            return Ok(Walk::Rare);
+        }
+        let limits = self.limits;
+        let (mut at, mut left, mut elements, mut looked_at) = (self.at, self.top.left, self.elements, 0usize);
+        if self.outer.is_empty()
+            && let Some(&marker) = buf.get(at)
+        {
+            self.marker = marker;
+        }
+        let walked = loop {
+            let Some((&marker, rest)) = buf.get(at..).and_then(<[u8]>::split_first) else {
+                break Walk::Short;
+            };
+            if marker == b'$' {
+                // Most of what servers send; everything else is asked about behind it.
+                elements = elements.wrapping_add(1);
+                let (value, digits, end) = number(rest);
+                let header = digits.wrapping_add(end.bytes()).wrapping_add(1);
+                looked_at = looked_at.wrapping_add(header);
+                at = at.wrapping_add(header);
+                if end != NumberEnd::Whole {
+                    self.state = end.state(marker, value, digits);
+                    break Walk::Rare;
+                }
+                let length = usize::try_from(value).unwrap_or(usize::MAX);
+                if length > limits.bulk() {
+                    return Err(ScanError::BulkTooLong { limit: limits.bulk() });
+                }
+                let text_end = at.saturating_add(length);
+                let end = text_end.saturating_add(2);
+                let Some(line_end) = buf.get(text_end..end) else {
+                    if end > limits.reply() {
+                        return Err(ScanError::ReplyTooLong { limit: limits.reply() });
+                    }
+                    self.state = State::Body { end };
+                    break Walk::Short;
+                };
+                if line_end != b"\r\n" {
+                    return Err(ScanError::MissingLineEnd { at: text_end });
+                }
+                at = end;
+            } else if matches!(marker, b':' | b'+' | b'-' | b',' | b'_' | b'#' | b'(') {
+                elements = elements.wrapping_add(1);
+                let short = rest.iter().take(SHORT_LINE).position(|&byte| byte == b'\n');
+                let Some(found) = short.or_else(|| {
+                    let far = rest.get(SHORT_LINE..)?;
+                    memchr::memchr(b'\n', far).map(|found| found.wrapping_add(SHORT_LINE))
+                }) else {
+                    looked_at = looked_at.wrapping_add(1).wrapping_add(rest.len());
+                    if rest.len() > limits.bulk() {
+                        return Err(ScanError::BulkTooLong { limit: limits.bulk() });
+                    }
+                    self.state = State::Line { from: buf.len() };
+                    break Walk::Short;
+                };
+                if found == 0 || rest.get(found.wrapping_sub(1)) != Some(&b'\r') {
+                    return Err(ScanError::MissingLineEnd { at: at.wrapping_add(found).wrapping_add(1) });
+                }
+                if found > limits.bulk() {
+                    return Err(ScanError::BulkTooLong { limit: limits.bulk() });
+                }
+                let line = found.wrapping_add(2);
+                looked_at = looked_at.wrapping_add(line);
+                at = at.wrapping_add(line);
+            } else if matches!(marker, b'*' | b'%' | b'~') || (marker == b'>' && self.outer.is_empty()) {
+                elements = elements.wrapping_add(1);
+                let (value, digits, end) = number(rest);
+                let header = digits.wrapping_add(end.bytes()).wrapping_add(1);
+                looked_at = looked_at.wrapping_add(header);
+                at = at.wrapping_add(header);
+                if end != NumberEnd::Whole {
+                    self.state = end.state(marker, value, digits);
+                    break Walk::Rare;
+                }
+                let count = if marker == b'%' { value.saturating_mul(2) } else { value };
+                if count > limits.elements().saturating_sub(elements) as u64 {
+                    return Err(ScanError::TooManyElements { limit: limits.elements() });
+                }
+                if count > 0 {
+                    self.top.left = left;
+                    self.push(LevelKind::Counted, count)?;
+                    left = count;
+                    continue;
+                }
+            } else {
+                break Walk::Rare;
+            }
+            left = left.wrapping_sub(1);
+            if left == 0 {
+                self.top.left = 1;
+                self.close_inner();
+                left = self.top.left;
+                if left == 0 {
+                    break Walk::Done;
+                }
+                if self.top.kind == LevelKind::Streamed {
+                    break Walk::Rare;
+                }
+                if self.outer.is_empty()
+                    && let Some(&marker) = buf.get(at)
+                {
+                    // Behind attributes comes the value itself.
+                    self.marker = marker;
+                }
+            }
+        };
+        self.at = at;
+        self.top.left = left;
+        self.elements = elements;
+        self.header_bytes = self.header_bytes.saturating_add(looked_at as u64);
+        // Levels are compared with the cap when they open; this covers the lines of streamed ones.
+        if elements > limits.elements() {
+            return Err(ScanError::TooManyElements { limit: limits.elements() });
+        }
+        Ok(walked)
+    }
+
+    /// Goes one step on from any state. False when more bytes are needed.
+    fn step(&mut self, buf: &[u8]) -> Result<bool, ScanError> {
+        match self.state {
+            State::Marker => {
+                let Some(&marker) = buf.get(self.at) else { return Ok(false) };
+                self.open(marker)?;
+                Ok(true)
+            }
+            State::Line { from } => {
+                let rest = buf.get(from..).unwrap_or_default();
+                let Some(found) = memchr::memchr(b'\n', rest) else {
+                    self.header_bytes = self.header_bytes.saturating_add(rest.len() as u64);
+                    // The marker is no part of the line.
+                    if buf.len().saturating_sub(self.at).saturating_sub(1) > self.limits.bulk() {
+                        return Err(ScanError::BulkTooLong { limit: self.limits.bulk() });
+                    }
+                    self.state = State::Line { from: buf.len() };
+                    return Ok(false);
+                };
+                self.header_bytes = self.header_bytes.saturating_add(found as u64).saturating_add(1);
+                let end = from.saturating_add(found).saturating_add(1);
+                if buf.get(end.saturating_sub(2)) != Some(&b'\r') {
+                    return Err(ScanError::MissingLineEnd { at: end.saturating_sub(1) });
+                }
+                if end.saturating_sub(self.at).saturating_sub(2) > self.limits.bulk() {
+                    return Err(ScanError::BulkTooLong { limit: self.limits.bulk() });
+                }
+                self.at = end;
+                self.state = State::Marker;
+                self.close_inner();
+                Ok(true)
+            }
+            State::Length { .. } => self.read_length(buf),
+            State::Body { end } => {
+                if buf.len() < end {
+                    return Ok(false);
+                }
+                if buf.get(end.saturating_sub(2)..end) != Some(b"\r\n") {
+                    return Err(ScanError::MissingLineEnd { at: end.saturating_sub(2) });
+                }
+                self.at = end;
+                self.state = State::Marker;
+                // A chunk is part of a string that is still open.
+                if self.top.kind != LevelKind::Chunks {
+                    self.close_inner();
+                }
+                Ok(true)
+            }
+        }
     }
 
     /// Takes the marker at `self.at`.
@@ -194,20 +349,20 @@ impl Scanner {
         let at = self.at;
         let next = at.saturating_add(1);
         let misplaced = Err(ScanError::Misplaced { marker, at });
-        if self.in_chunks() != (marker == b';') {
+        if (self.top.kind == LevelKind::Chunks) != (marker == b';') {
             return misplaced;
         }
         match marker {
             b'+' | b'-' | b':' | b',' | b'(' | b'#' | b'_' => self.state = State::Line { from: next },
             b'.' => {
-                if !matches!(self.stack.last(), Some(Level { kind: LevelKind::Streamed, .. })) {
+                if self.top.kind != LevelKind::Streamed {
                     return misplaced;
                 }
                 self.at = next;
                 self.state = length_of(marker);
                 return Ok(());
             }
-            b'>' if !self.stack.is_empty() => return misplaced,
+            b'>' if !self.outer.is_empty() => return misplaced,
             b'$' | b'!' | b'=' | b'*' | b'%' | b'~' | b'>' | b'|' | b';' => {
                 self.at = next;
                 self.state = length_of(marker);
@@ -215,8 +370,8 @@ impl Scanner {
             _ => return Err(ScanError::BadMarker { marker, at }),
         }
         if marker != b';' && marker != b'|' {
-            if self.stack.is_empty() {
-                self.outer = Some(marker);
+            if self.outer.is_empty() {
+                self.marker = marker;
             }
             self.elements = self.elements.saturating_add(1);
             if self.elements > self.limits.elements() {
@@ -250,7 +405,7 @@ impl Scanner {
                     if digits == 0 && !streamed && marker != b'.' {
                         return Err(bad);
                     }
-                    self.advance(end)?;
+                    self.at = end;
                     self.act_on_length(marker, value, negative, streamed)?;
                     return Ok(true);
                 }
@@ -283,7 +438,7 @@ impl Scanner {
                 if value != 0 || streamed {
                     return Err(bad);
                 }
-                self.stack.pop();
+                self.pop();
                 self.close_inner();
                 Ok(())
             }
@@ -293,12 +448,12 @@ impl Scanner {
             }
             b';' if streamed => Err(bad),
             b';' if value == 0 => {
-                self.stack.pop();
+                self.pop();
                 self.close_inner();
                 Ok(())
             }
-            b'$' if streamed => self.push(LevelKind::Chunks, 0),
-            b'*' | b'%' | b'~' if streamed => self.push(LevelKind::Streamed, 0),
+            b'$' if streamed => self.push(LevelKind::Chunks, 1),
+            b'*' | b'%' | b'~' if streamed => self.push(LevelKind::Streamed, 1),
             _ if streamed => Err(bad),
             b'$' | b'!' | b'=' | b';' => {
                 let length = usize::try_from(value)
@@ -335,57 +490,98 @@ impl Scanner {
     }
 
     fn push(&mut self, kind: LevelKind, left: u64) -> Result<(), ScanError> {
-        if self.stack.len() >= self.limits.depth() {
+        if self.outer.len() >= self.limits.depth() {
             return Err(ScanError::TooDeep { limit: self.limits.depth() });
         }
-        self.stack.push(Level { left, kind });
+        self.outer.push(self.top);
+        self.top = Level { left, kind };
         Ok(())
     }
 
-    fn advance(&mut self, end: usize) -> Result<(), ScanError> {
-        if end > self.limits.reply() {
-            return Err(ScanError::ReplyTooLong { limit: self.limits.reply() });
-        }
-        self.at = end;
-        self.state = State::Marker;
-        Ok(())
+    fn pop(&mut self) {
+        self.top = self.outer.pop().unwrap_or(Level { left: 0, kind: LevelKind::Root });
     }
 
-    /// One element is whole; closes the levels that it fills.
+    /// One element is whole; closes the levels that it fills. The root stays, with nothing left.
     fn close_inner(&mut self) {
-        while let Some(level) = self.stack.last_mut() {
-            match level.kind {
-                LevelKind::Counted | LevelKind::Attribute => {
-                    level.left = level.left.saturating_sub(1);
-                    if level.left > 0 {
+        loop {
+            match self.top.kind {
+                LevelKind::Streamed | LevelKind::Chunks => return,
+                LevelKind::Root | LevelKind::Counted | LevelKind::Attribute => {
+                    self.top.left = self.top.left.saturating_sub(1);
+                    if self.top.left > 0 || self.top.kind == LevelKind::Root {
                         return;
                     }
-                    let attribute = level.kind == LevelKind::Attribute;
-                    self.stack.pop();
+                    let attribute = self.top.kind == LevelKind::Attribute;
+                    self.pop();
                     if attribute {
                         // The value that was described comes next, in place of the attribute.
                         return;
                     }
                 }
-                LevelKind::Streamed | LevelKind::Chunks => return,
             }
         }
     }
 
-    /// One element is whole; tells when the reply is.
-    fn close_element(&mut self) -> Option<Scanned> {
-        self.close_inner();
-        // An attribute at the outermost level leaves `outer` empty: its value is still to come.
-        if self.stack.is_empty() && self.outer.is_some() { Some(self.finish()) } else { None }
+    fn finish(&mut self) -> Result<Scanned, ScanError> {
+        if self.at > self.limits.reply() {
+            return Err(ScanError::ReplyTooLong { limit: self.limits.reply() });
+        }
+        let found = Scanned { len: self.at, marker: self.marker };
+        self.at = 0;
+        self.top = ROOT;
+        self.elements = 0;
+        Ok(found)
+    }
+}
+
+/// How the digits of a length ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum NumberEnd {
+    /// With a line end.
+    Whole,
+    /// With the first byte of one, and nothing behind it, or something else.
+    HalfLineEnd,
+    /// With something else, or nothing.
+    Open,
+}
+
+impl NumberEnd {
+    /// Bytes of it that have been looked at.
+    const fn bytes(self) -> usize {
+        match self {
+            Self::Whole => 2,
+            Self::HalfLineEnd => 1,
+            Self::Open => 0,
+        }
     }
 
-    fn finish(&mut self) -> Scanned {
-        let found = Scanned { len: self.at, marker: self.outer.unwrap_or_default() };
-        self.at = 0;
-        self.state = State::Marker;
-        self.elements = 0;
-        self.outer = None;
-        found
+    /// Where a scanner stands that has to wait for the rest, or look at what is rare.
+    const fn state(self, marker: u8, value: u64, digits: usize) -> State {
+        let cr = matches!(self, Self::HalfLineEnd);
+        State::Length { marker, value, digits: digits as u8, negative: false, streamed: false, cr }
+    }
+}
+
+/// Reads at most [`SAFE_DIGITS`] digits and the line end behind them; gives the value and how many digits there were.
+#[inline]
+fn number(text: &[u8]) -> (u64, usize, NumberEnd) {
+    let mut value = 0u64;
+    let mut digits = 0usize;
+    loop {
+        let Some(&byte) = text.get(digits) else { return (value, digits, NumberEnd::Open) };
+        let digit = byte.wrapping_sub(b'0');
+        if digit < 10 && digits < SAFE_DIGITS {
+            value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
+            digits = digits.wrapping_add(1);
+            continue;
+        }
+        let end = match (byte, text.get(digits.wrapping_add(1))) {
+            (b'\r', Some(b'\n')) if digits > 0 => NumberEnd::Whole,
+            (b'\r', _) if digits > 0 => NumberEnd::HalfLineEnd,
+            _ => NumberEnd::Open,
+        };
+        return (value, digits, end);
     }
 }
 

@@ -1,6 +1,7 @@
 //! `FromReply` for the types of std: what a caller may ask a reply to be.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     hash::{BuildHasher, Hash},
 };
@@ -87,10 +88,12 @@ macro_rules! integers {
     ($($type:ty),*) => {$(
         impl FromReply for $type {
             fn from_reply(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-                let found = reader.peek()?.kind();
+                let before = *reader;
                 let number = reader.integer(stringify!($type))?;
-                Self::try_from(number)
-                    .map_err(|_out_of_range| DecodeError::Value { expected: stringify!($type), found })
+                Self::try_from(number).map_err(|_out_of_range| DecodeError::Value {
+                    expected: stringify!($type),
+                    found: before.peek_kind(),
+                })
             }
         }
     )*};
@@ -114,9 +117,10 @@ impl FromReply for u64 {
 /// A number from 0 to 255; `Vec<u8>` is one string.
 impl FromReply for u8 {
     fn from_reply(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let found = reader.peek()?.kind();
+        let before = *reader;
         let number = reader.integer("u8")?;
-        Self::try_from(number).map_err(|_out_of_range| DecodeError::Value { expected: "u8", found })
+        Self::try_from(number)
+            .map_err(|_out_of_range| DecodeError::Value { expected: "u8", found: before.peek_kind() })
     }
 
     fn many_from_reply(reader: &mut Reader<'_>) -> Result<Vec<Self>, DecodeError> {
@@ -138,9 +142,13 @@ impl FromReply for f32 {
 
 impl FromReply for String {
     fn from_reply(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let found = reader.peek_kind();
-        Self::from_utf8(reader.text("string")?.into_owned())
-            .map_err(|_invalid| DecodeError::Value { expected: "UTF-8 string", found })
+        let before = *reader;
+        // Checked before it is copied: a wrong one costs no allocation, and a right one is read while it is near.
+        match reader.text("string")? {
+            Cow::Borrowed(text) => std::str::from_utf8(text).map(str::to_owned).ok(),
+            Cow::Owned(text) => Self::from_utf8(text).ok(),
+        }
+        .ok_or_else(|| DecodeError::Value { expected: "UTF-8 string", found: before.peek_kind() })
     }
 }
 

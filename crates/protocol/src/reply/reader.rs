@@ -118,20 +118,14 @@ impl<'a> Reader<'a> {
     pub fn next(&mut self) -> Result<Event<'a>, DecodeError> {
         // The three kinds that fill most replies, without the general parser.
         match self.rest {
-            [b'$', rest @ ..] => {
-                if let Some((length, rest)) = short_length(rest)
-                    && let (Some(text), Some([b'\r', b'\n', rest @ ..])) =
-                        (rest.get(..length), rest.get(length..))
-                {
-                    self.rest = rest;
+            [b'$', ..] => {
+                if let Some(text) = self.blob() {
                     return Ok(Event::Text(Kind::Blob, Cow::Borrowed(text)));
                 }
             }
-            [b':', rest @ ..] => {
-                if let Some((number, rest)) = short_length(rest) {
-                    self.rest = rest;
-                    // At most 18 digits: it fits.
-                    return Ok(Event::Integer(i64::try_from(number).unwrap_or(i64::MAX)));
+            [b':', ..] => {
+                if let Some(number) = self.short_integer() {
+                    return Ok(Event::Integer(number));
                 }
             }
             [b'|', ..] => {
@@ -177,6 +171,24 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// Takes a blob string of announced length, which is what most replies are made of.
+    fn blob(&mut self) -> Option<&'a [u8]> {
+        let [b'$', rest @ ..] = self.rest else { return None };
+        let (length, rest) = short_length(rest)?;
+        let (text, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+        let [b'\r', b'\n', rest @ ..] = rest else { return None };
+        self.rest = rest;
+        Some(text)
+    }
+
+    /// Takes a number of at most 18 digits without a sign.
+    fn short_integer(&mut self) -> Option<i64> {
+        let [b':', rest @ ..] = self.rest else { return None };
+        let (number, rest) = short_length(rest)?;
+        self.rest = rest;
+        i64::try_from(number).ok()
+    }
+
     /// Looks at the next step without taking it.
     ///
     /// # Errors
@@ -204,14 +216,15 @@ impl<'a> Reader<'a> {
 
     /// Takes a null if it comes next.
     pub fn take_null(&mut self) -> bool {
-        match self.rest.first() {
-            Some(b'_' | b'$' | b'*' | b'|') => match self.peek() {
-                Ok(Event::Null) => {
-                    // The peek has read it already: the second read cannot fail.
-                    self.next().is_ok()
+        match self.rest {
+            [b'_' | b'|', ..] | [b'$' | b'*', b'-', ..] => {
+                let mut ahead = *self;
+                let null = matches!(ahead.next(), Ok(Event::Null));
+                if null {
+                    *self = ahead;
                 }
-                _ => false,
-            },
+                null
+            }
             _ => false,
         }
     }
@@ -307,6 +320,9 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// Another kind comes, or the server's error.
     pub fn text(&mut self, expected: &'static str) -> Result<Cow<'a, [u8]>, DecodeError> {
+        if let Some(text) = self.blob() {
+            return Ok(Cow::Borrowed(text));
+        }
         match self.next()? {
             Event::Text(_, text) => Ok(text),
             Event::Integer(number) => Ok(Cow::Owned(number.to_string().into_bytes())),
@@ -334,6 +350,9 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// Another kind comes, text that is no number, or the server's error.
     pub fn integer(&mut self, expected: &'static str) -> Result<i64, DecodeError> {
+        if let Some(number) = self.short_integer() {
+            return Ok(number);
+        }
         match self.next()? {
             Event::Integer(number) => Ok(number),
             Event::Boolean(value) => Ok(i64::from(value)),
@@ -368,19 +387,24 @@ pub(super) fn mismatch(expected: &'static str, event: Event<'_>) -> DecodeError 
     }
 }
 
+/// Digits that always fit into 63 bits.
+const SAFE_DIGITS: usize = 18;
+
 /// Reads an unsigned number of at most 18 digits and its line end.
-fn short_length(input: &[u8]) -> Option<(usize, &[u8])> {
-    let mut value = 0usize;
-    for (index, &byte) in input.iter().enumerate().take(19) {
-        match byte {
-            b'0'..=b'9' if index < 18 => {
-                value = value.checked_mul(10)?.checked_add(usize::from(byte.wrapping_sub(b'0')))?;
-            }
-            b'\r' if index > 0 && input.get(index.saturating_add(1)) == Some(&b'\n') => {
-                return Some((value, input.get(index.saturating_add(2)..)?));
-            }
-            _ => return None,
+fn short_length(input: &[u8]) -> Option<(u64, &[u8])> {
+    let mut value = 0u64;
+    let mut at = 0usize;
+    loop {
+        let byte = *input.get(at)?;
+        let digit = byte.wrapping_sub(b'0');
+        if digit < 10 && at < SAFE_DIGITS {
+            value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
+            at = at.wrapping_add(1);
+            continue;
         }
+        if byte != b'\r' || at == 0 || input.get(at.wrapping_add(1)) != Some(&b'\n') {
+            return None;
+        }
+        return Some((value, input.get(at.wrapping_add(2)..)?));
     }
-    None
 }
