@@ -1,6 +1,6 @@
 //! The codec beside its peers: one thread, no network, CPU time of the thread, medians of interleaved rounds.
 //!
-//! `evenkeel-bench-codec [--json] [--rows a,b] [--rounds n]`; `cargo xtask bench codec` builds and runs it.
+//! `evenkeel-bench-codec [--json] [--rows a,b] [--codecs a,b] [--rounds n]`; `cargo xtask bench codec` builds and runs it.
 
 mod decode;
 mod encode;
@@ -47,12 +47,13 @@ struct Args {
     json: bool,
     head: bool,
     rows: Vec<String>,
+    codecs: Vec<String>,
     rounds: usize,
 }
 
 impl Args {
     fn read() -> Result<Self, String> {
-        let mut args = Self { json: false, head: true, rows: Vec::new(), rounds: 7 };
+        let mut args = Self { json: false, head: true, rows: Vec::new(), codecs: Vec::new(), rounds: 7 };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
@@ -60,6 +61,9 @@ impl Args {
                 "--json" => args.json = true,
                 "--no-head" => args.head = false,
                 "--rows" => args.rows = value()?.split(',').map(|row| row.trim().to_owned()).collect(),
+                "--codecs" => {
+                    args.codecs = value()?.split(',').map(|codec| codec.trim().to_owned()).collect()
+                }
                 "--rounds" => {
                     args.rounds = value()?.parse().map_err(|_| "--rounds needs a number".to_owned())?;
                 }
@@ -95,10 +99,11 @@ fn entries(row: &str) -> Option<(usize, usize, Vec<(&'static str, Work)>)> {
     Some((wire.replies, wire.bytes.len() / wire.replies, works))
 }
 
-fn measure(row: &str, rounds: usize) -> Option<(usize, Vec<Entry>)> {
+fn measure(row: &str, codecs: &[String], rounds: usize) -> Option<(usize, Vec<Entry>)> {
     let (ops, bytes, works) = entries(row)?;
     let mut entries: Vec<Entry> = works
         .into_iter()
+        .filter(|(codec, _)| codecs.is_empty() || codecs.iter().any(|wanted| wanted == codec))
         .map(|(codec, mut work)| {
             // Buffers reach their size, and it is known how much fits into a slice.
             let mut passes = 0;
@@ -147,6 +152,9 @@ fn main() {
         for (index, row) in rows.iter().enumerate() {
             let mut one = std::process::Command::new(&this);
             one.args(["--rows", row, "--rounds", &args.rounds.to_string()]);
+            if !args.codecs.is_empty() {
+                one.args(["--codecs", &args.codecs.join(",")]);
+            }
             if args.json {
                 one.arg("--json");
             } else if index > 0 {
@@ -167,8 +175,8 @@ fn main() {
     }
     for row in ROWS.iter().filter(|row| args.rows.is_empty() || args.rows.iter().any(|wanted| wanted == *row))
     {
-        let Some((bytes, mut entries)) = measure(row, args.rounds) else { continue };
-        let ours = median(&mut entries[0].ns);
+        let Some((bytes, mut entries)) = measure(row, &args.codecs, args.rounds) else { continue };
+        let ours = entries.first_mut().map_or(1.0, |first| median(&mut first.ns));
         for entry in &mut entries {
             let ns = median(&mut entry.ns);
             let mib = bytes as f64 / ns * 1e9 / (1 << 20) as f64;

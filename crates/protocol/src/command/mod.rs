@@ -1,6 +1,7 @@
 //! `Command`: what is asked, encoded once, at the caller, into wire form.
 
 mod arg;
+mod body;
 mod generated;
 mod keys;
 mod refused;
@@ -9,16 +10,13 @@ mod spec;
 use std::{fmt, ops::Range, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use smallvec::SmallVec;
 
 pub use arg::{ToArg, ToArgs};
+use body::Body;
 pub use refused::LaneRefusal;
 pub use spec::{Request, Response, Spec};
 
-use crate::slot::Slot;
-
-/// Bytes of arguments that need no allocation: a GET, INCR or small SET with its key.
-const INLINE: usize = 88;
+use crate::{encode, slot::Slot};
 
 /// From here on `Bytes` are sent by reference, in a `writev`, instead of being copied.
 const SHARE_FROM: usize = 16 * 1024;
@@ -40,7 +38,7 @@ const SHARE_FROM: usize = 16 * 1024;
 #[derive(Clone)]
 pub struct Command {
     /// Arguments in wire form, the name first, without the array header and without shared ones.
-    body: SmallVec<[u8; INLINE]>,
+    body: Body,
     /// Large arguments with the place in `body` where each belongs.
     shared: Vec<(usize, Bytes)>,
     argc: u32,
@@ -65,7 +63,7 @@ impl Command {
     /// A command by its name; a subcommand is the first argument.
     pub fn new(name: &str) -> Self {
         let mut command = Self {
-            body: SmallVec::new(),
+            body: Body::new(),
             shared: Vec::new(),
             argc: 0,
             key: None,
@@ -79,14 +77,9 @@ impl Command {
     /// A command whose name is known when compiling: `head` is the name in wire form.
     #[doc(hidden)]
     pub fn with_head(head: &'static [u8], spec: Option<&'static Spec>) -> Self {
-        Self {
-            body: SmallVec::from_slice(head),
-            shared: Vec::new(),
-            argc: 1,
-            key: None,
-            spec,
-            retry: Retry::ReadOnly,
-        }
+        let mut body = Body::new();
+        body.extend_from_slice(head);
+        Self { body, shared: Vec::new(), argc: 1, key: None, spec, retry: Retry::ReadOnly }
     }
 
     /// Appends an argument.
@@ -140,9 +133,7 @@ impl Command {
 
     fn put_length(&mut self, length: usize) {
         self.argc = self.argc.saturating_add(1);
-        self.body.push(b'$');
-        self.body.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
-        self.body.extend_from_slice(b"\r\n");
+        self.body.put_length(length);
     }
 
     /// Where the string that begins at `start` in the body has its bytes; `None` when they are shared.
@@ -183,17 +174,7 @@ impl Command {
     }
 
     fn put_head(&self, out: &mut BytesMut) {
-        match self.argc {
-            // The counts of most commands, without arithmetic.
-            1 => out.put_slice(b"*1\r\n"),
-            2 => out.put_slice(b"*2\r\n"),
-            3 => out.put_slice(b"*3\r\n"),
-            argc => {
-                out.put_u8(b'*');
-                out.put_slice(itoa::Buffer::new().format(argc).as_bytes());
-                out.put_slice(b"\r\n");
-            }
-        }
+        encode::put_head(out, b'*', self.argc as usize);
     }
 
     /// Bytes on the wire, large arguments included.

@@ -19,7 +19,13 @@ struct Open {
 
 /// Parses bytes that are known to hold exactly one whole frame.
 pub(crate) fn whole(bytes: &Bytes) -> Result<Frame, ParseError> {
-    let mut input: &[u8] = bytes;
+    let (frame, rest) = front(bytes, bytes)?;
+    if rest.is_empty() { Ok(frame) } else { Err(ParseError::Trailing { extra: rest.len() }) }
+}
+
+/// Parses the whole frame at the front of `input`, which is a part of `bytes`; gives what is behind.
+pub(crate) fn front<'a>(bytes: &Bytes, input: &'a [u8]) -> Result<(Frame, &'a [u8]), ParseError> {
+    let mut input = input;
     let mut open: Vec<Open> = Vec::new();
     // Attributes that wait for their value, with the depth at which they stand.
     let mut attributes: Vec<(usize, Frames)> = Vec::new();
@@ -86,11 +92,7 @@ pub(crate) fn whole(bytes: &Bytes) -> Result<Frame, ParseError> {
                 _ => frame,
             };
             let Some(level) = open.last_mut() else {
-                return if input.is_empty() {
-                    Ok(frame)
-                } else {
-                    Err(ParseError::Trailing { extra: input.len() })
-                };
+                return Ok((frame, input));
             };
             level.list.push(frame);
             if let Some(left) = level.left.as_mut() {

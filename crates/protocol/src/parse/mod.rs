@@ -7,5 +7,5 @@
 mod aggregate;
 mod scalar;
 
-pub(crate) use aggregate::whole;
-pub(crate) use scalar::{Header, double, header, integer};
+pub(crate) use aggregate::{front, whole};
+pub(crate) use scalar::{Header, blob, double, header, integer, short_length};

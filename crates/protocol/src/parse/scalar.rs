@@ -67,8 +67,44 @@ fn invalid(input: &[u8]) -> nom::Err<nom::error::Error<&[u8]>> {
     nom::Err::Error(nom::error::Error::new(input, nom::error::ErrorKind::Verify))
 }
 
+/// Digits that always fit into 63 bits.
+const SAFE_DIGITS: usize = 18;
+
+/// Reads an unsigned number of at most 18 digits and its line end.
+#[inline]
+pub(crate) fn short_length(input: &[u8]) -> Option<(u64, &[u8])> {
+    let mut value = 0u64;
+    let mut at = 0usize;
+    loop {
+        let byte = *input.get(at)?;
+        let digit = byte.wrapping_sub(b'0');
+        if digit < 10 && at < SAFE_DIGITS {
+            value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
+            at = at.wrapping_add(1);
+            continue;
+        }
+        if byte != b'\r' || at == 0 || input.get(at.wrapping_add(1)) != Some(&b'\n') {
+            return None;
+        }
+        return Some((value, input.get(at.wrapping_add(2)..)?));
+    }
+}
+
+/// A string of announced length: most elements are one.
+#[inline]
+pub(crate) fn blob(input: &[u8]) -> Option<(&[u8], &[u8])> {
+    let [b'$', rest @ ..] = input else { return None };
+    let (length, rest) = short_length(rest)?;
+    let (text, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+    let [b'\r', b'\n', rest @ ..] = rest else { return None };
+    Some((text, rest))
+}
+
 /// Reads the header at the front of `input`, with the bytes of a string; gives what is behind.
 pub(crate) fn header(input: &[u8]) -> IResult<&[u8], Header<'_>> {
+    if let Some((text, rest)) = blob(input) {
+        return Ok((rest, Header::Blob(text)));
+    }
     let (input, marker) = nom::number::complete::u8(input)?;
     match marker {
         b'+' => map(line, Header::Simple).parse(input),

@@ -12,7 +12,7 @@ use super::{
     Reader,
     reader::{Event, mismatch},
 };
-use crate::{error::DecodeError, frame::Frame, parse};
+use crate::{error::DecodeError, frame::Frame};
 
 /// A type that a reply can become.
 ///
@@ -152,15 +152,25 @@ impl FromReply for String {
     }
 }
 
+/// A large string shares the reply's memory, as do all strings of a large list; others are copied.
 impl FromReply for Bytes {
     fn from_reply(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         reader.bytes("string")
+    }
+
+    fn many_from_reply(reader: &mut Reader<'_>) -> Result<Vec<Self>, DecodeError> {
+        let mut items = reader.list("list")?;
+        let mut list = Vec::with_capacity(reader.room_for(&items));
+        while reader.more(&mut items)? {
+            list.push(reader.bytes_of_list("string")?);
+        }
+        Ok(list)
     }
 }
 
 impl FromReply for Frame {
     fn from_reply(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(parse::whole(&reader.take_value()?)?)
+        reader.frame()
     }
 }
 

@@ -9,7 +9,8 @@ use bytes::{Bytes, BytesMut};
 use super::Kind;
 use crate::{
     error::{DecodeError, ParseError},
-    parse::{self, Header},
+    frame::Frame,
+    parse::{self, Header, short_length},
     server_error::ServerError,
 };
 
@@ -173,10 +174,7 @@ impl<'a> Reader<'a> {
 
     /// Takes a blob string of announced length, which is what most replies are made of.
     fn blob(&mut self) -> Option<&'a [u8]> {
-        let [b'$', rest @ ..] = self.rest else { return None };
-        let (length, rest) = short_length(rest)?;
-        let (text, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
-        let [b'\r', b'\n', rest @ ..] = rest else { return None };
+        let (text, rest) = parse::blob(self.rest)?;
         self.rest = rest;
         Some(text)
     }
@@ -212,6 +210,14 @@ impl<'a> Reader<'a> {
         self.skip()?;
         let taken = before.len().saturating_sub(self.rest.len());
         Ok(self.all.slice_ref(before.get(..taken).unwrap_or_default()))
+    }
+
+    /// Takes one whole value as a tree.
+    pub(super) fn frame(&mut self) -> Result<Frame, DecodeError> {
+        self.skip_attributes()?;
+        let (frame, rest) = parse::front(self.all, self.rest)?;
+        self.rest = rest;
+        Ok(frame)
     }
 
     /// Takes a null if it comes next.
@@ -336,11 +342,20 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// As [`text`](Self::text).
     pub fn bytes(&mut self, expected: &'static str) -> Result<Bytes, DecodeError> {
-        /// A slice keeps the whole buffer alive; below this a copy is cheaper than what it would pin.
-        const SHARE_FROM: usize = 4096;
         Ok(match self.text(expected)? {
             Cow::Borrowed(text) if text.len() >= SHARE_FROM => self.all.slice_ref(text),
             Cow::Borrowed(text) => Bytes::copy_from_slice(text),
+            Cow::Owned(text) => text.into(),
+        })
+    }
+
+    /// As [`bytes`](Self::bytes), for one of many: together they are most of the reply, so all share it when it is large.
+    pub(super) fn bytes_of_list(&mut self, expected: &'static str) -> Result<Bytes, DecodeError> {
+        if self.all.len() < SHARE_FROM {
+            return self.bytes(expected);
+        }
+        Ok(match self.text(expected)? {
+            Cow::Borrowed(text) => self.all.slice_ref(text),
             Cow::Owned(text) => text.into(),
         })
     }
@@ -379,32 +394,13 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// A slice keeps the whole buffer alive; below this a copy is cheaper than what it would pin.
+const SHARE_FROM: usize = 4096;
+
 /// The error for an event that is not what a type needs.
 pub(super) fn mismatch(expected: &'static str, event: Event<'_>) -> DecodeError {
     match event {
         Event::Error(error) => DecodeError::Server(error),
         other => DecodeError::Kind { expected, found: other.kind() },
-    }
-}
-
-/// Digits that always fit into 63 bits.
-const SAFE_DIGITS: usize = 18;
-
-/// Reads an unsigned number of at most 18 digits and its line end.
-fn short_length(input: &[u8]) -> Option<(u64, &[u8])> {
-    let mut value = 0u64;
-    let mut at = 0usize;
-    loop {
-        let byte = *input.get(at)?;
-        let digit = byte.wrapping_sub(b'0');
-        if digit < 10 && at < SAFE_DIGITS {
-            value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
-            at = at.wrapping_add(1);
-            continue;
-        }
-        if byte != b'\r' || at == 0 || input.get(at.wrapping_add(1)) != Some(&b'\n') {
-            return None;
-        }
-        return Some((value, input.get(at.wrapping_add(2)..)?));
     }
 }
