@@ -122,6 +122,9 @@ pub enum DecodeError {
         /// Its name.
         field: &'static str,
     },
+    /// The type itself refused a value; what it said is dropped, since it may quote the value.
+    #[error("the type refused a value")]
+    Refused,
     /// The reply, or an element of it, is an error of the server.
     #[error("the server answered an error")]
     Server(#[source] crate::ServerError),

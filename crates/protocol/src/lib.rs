@@ -17,9 +17,11 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `tokio` (default) | nothing here: the switch that every crate of the workspace has |
-//! | `codec` | a `tokio_util::codec` decoder and encoder |
-//! | `serde` | a serde `Deserializer` over replies |
+//! | `codec` | `Codec`, a `tokio_util::codec` decoder and encoder |
+//! | `serde` | `Reply::deserialize` and `Serde`: replies into any type that derives `Deserialize` |
 
+#[cfg(feature = "codec")]
+mod codec;
 pub mod command;
 pub mod conn;
 mod encode;
@@ -37,6 +39,8 @@ mod scan;
 mod server_error;
 mod slot;
 
+#[cfg(feature = "codec")]
+pub use codec::{Codec, CodecError};
 pub use command::{Command, ToArg, ToArgs};
 pub use encode::{encode_command, encode_frame};
 pub use endpoint::{Endpoint, EndpointError};
@@ -47,11 +51,14 @@ pub use machine::Machine;
 pub use maintenance::Notice;
 pub use push::{Push, SubscriptionKind};
 pub use redirect::{Refusal, Target};
+#[cfg(feature = "serde")]
+pub use reply::Serde;
 pub use reply::{Event, FromReply, Items, Kind, Reader, Reply};
 pub use scan::{Scanned, Scanner};
 pub use server_error::ServerError;
 pub use slot::{Slot, hash_tag};
 
-#[cfg(doctest)]
+// Its examples show the features too.
+#[cfg(all(doctest, feature = "codec", feature = "serde"))]
 #[doc = include_str!("../README.md")]
 mod readme {}

@@ -2,6 +2,8 @@
 //!
 //! The I/O task only delimits. The caller's task reads straight from the bytes: no tree stands between HGETALL and a map.
 
+#[cfg(feature = "serde")]
+mod de;
 mod from_reply;
 mod reader;
 
@@ -9,6 +11,8 @@ use std::fmt;
 
 use bytes::Bytes;
 
+#[cfg(feature = "serde")]
+pub use de::Serde;
 pub use from_reply::FromReply;
 pub use reader::{Event, Items, Reader};
 

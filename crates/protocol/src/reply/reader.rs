@@ -61,6 +61,12 @@ pub struct Items {
 }
 
 impl Items {
+    /// An aggregate without elements.
+    #[cfg(feature = "serde")]
+    pub(super) fn none() -> Self {
+        Self { left: Some(0) }
+    }
+
     /// How many are left, where the server has said so.
     pub fn known(&self) -> Option<u64> {
         self.left
