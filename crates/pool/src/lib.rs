@@ -14,10 +14,12 @@ mod queue;
 pub use driver::tls::{TlsBuilder, TlsConfig, TlsError};
 #[cfg(feature = "tokio")]
 pub use driver::{
-    dial::{ConnInfo, DialConfig, DialError, Phase},
+    connect::{ConnectError, Connected, Connecting, Connector, Direct, Resolver, Resolving, SystemResolver},
+    dial::{ConnInfo, DialConfig, DialError, Phase, Stream},
     lane::{Deaf, Lane, LaneCall, LaneConfig, LaneId, LaneObserver, Readiness},
-    lease::{AcquireError, Lease, LeaseConfig, LeasePool},
+    lease::{AcquireError, Lease, LeaseConfig, LeasePool, Reuse},
     link::{Link, LinkConfig, LinkId, LinkObserver},
+    proxy::{HttpConnect, Socks5},
 };
 pub use queue::{Failure, Outcome};
 

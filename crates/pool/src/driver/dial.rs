@@ -1,8 +1,9 @@
-//! Dialling: names, sockets, TLS and the handshake, each within its time.
+//! Dialling: a stream, TLS and the handshake, each within its time; few at once to one node.
 
 use std::{
     fmt, io,
     net::SocketAddr,
+    num::NonZeroUsize,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -20,8 +21,12 @@ use evenkeel_protocol::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::TcpStream,
     time::timeout,
+};
+
+use super::{
+    connect::{Connected, Connector, Direct},
+    gate::Gate,
 };
 
 /// A byte stream to a server.
@@ -56,7 +61,12 @@ pub struct DialConfig {
     limits: Limits,
     secure: Option<Arc<dyn Secure>>,
     opt_in: Option<Arc<dyn OptInPolicy>>,
+    connector: Arc<dyn Connector>,
+    gate: Arc<Gate>,
 }
+
+/// Dials to one node at once.
+const MAX_DIALS: usize = 4;
 
 impl Default for DialConfig {
     fn default() -> Self {
@@ -67,6 +77,8 @@ impl Default for DialConfig {
             limits: Limits::default(),
             secure: None,
             opt_in: None,
+            connector: Arc::new(Direct::default()),
+            gate: Arc::new(Gate::new(MAX_DIALS)),
         }
     }
 }
@@ -111,6 +123,21 @@ impl DialConfig {
     #[must_use]
     pub fn opt_in_policy(mut self, policy: Option<Arc<dyn OptInPolicy>>) -> Self {
         self.opt_in = policy;
+        self
+    }
+
+    /// Who opens the stream. Default: [`Direct`], which knows TCP and Unix sockets.
+    #[must_use]
+    pub fn connector(mut self, connector: Arc<dyn Connector>) -> Self {
+        self.connector = connector;
+        self
+    }
+
+    /// Dials to one node under way at once, over all who share this configuration and its clones; others wait in line.
+    /// Default: 4.
+    #[must_use]
+    pub fn max_dials(mut self, max: NonZeroUsize) -> Self {
+        self.gate = Arc::new(Gate::new(max.get()));
         self
     }
 
@@ -243,6 +270,8 @@ impl fmt::Debug for Dialed {
 /// # Cancel safety
 /// Dropping the future closes the socket; nothing else remembers it.
 pub async fn dial(endpoint: &Endpoint, config: &DialConfig) -> Result<Dialed, DialError> {
+    // The line ends: whoever stands in front is gone within the same times.
+    let _place = config.gate.enter(endpoint).await;
     let timed_out = |phase| DialError::TimedOut { endpoint: endpoint.clone(), phase };
     let (stream, peer) = timeout(config.connect_timeout, connect(endpoint, config))
         .await
@@ -278,137 +307,16 @@ async fn connect(
     endpoint: &Endpoint,
     config: &DialConfig,
 ) -> Result<(Box<dyn Stream>, Option<SocketAddr>), DialError> {
-    let failed =
-        |phase| move |cause| DialError::Io { endpoint: endpoint.clone(), phase, cause: Arc::new(cause) };
-    let (stream, peer): (Box<dyn Stream>, _) = if endpoint.is_unix() {
-        #[cfg(unix)]
-        {
-            let stream =
-                tokio::net::UnixStream::connect(endpoint.host()).await.map_err(failed(Phase::Connect))?;
-            (Box::new(stream), None)
-        }
-        #[cfg(not(unix))]
-        {
-            let unsupported = io::Error::from(io::ErrorKind::Unsupported);
-            return Err(failed(Phase::Connect)(unsupported));
-        }
-    } else {
-        // The name is asked again at each dial: its address may be what has changed.
-        let addresses: Vec<SocketAddr> = tokio::net::lookup_host((endpoint.host(), endpoint.port()))
-            .await
-            .map_err(failed(Phase::Resolve))?
-            .collect();
-        let stream = happy_eyeballs(interleave(addresses)).await.map_err(failed(Phase::Connect))?;
-        let peer = stream.peer_addr().ok();
-        set_options(&stream).map_err(failed(Phase::Connect))?;
-        (Box::new(stream), peer)
-    };
+    let failed = |phase, cause| DialError::Io { endpoint: endpoint.clone(), phase, cause: Arc::new(cause) };
+    let connected = config.connector.connect(endpoint).await;
+    let Connected { stream, peer } = connected.map_err(|error| failed(error.phase, error.cause))?;
     match &config.secure {
         None => Ok((stream, peer)),
-        Some(secure) => {
-            let stream = secure.secure(stream, endpoint).await.map_err(failed(Phase::Tls))?;
-            Ok((stream, peer))
-        }
+        Some(secure) => match secure.secure(stream, endpoint).await {
+            Ok(stream) => Ok((stream, peer)),
+            Err(cause) => Err(failed(Phase::Tls, cause)),
+        },
     }
-}
-
-/// Alternates the address families, as RFC 8305 section 4 asks, the first family of the resolver first.
-fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
-    let first_is_v4 = addresses.first().is_some_and(SocketAddr::is_ipv4);
-    let (first, second): (Vec<_>, Vec<_>) =
-        addresses.into_iter().partition(|address| address.is_ipv4() == first_is_v4);
-    let mut second = second.into_iter();
-    let mut mixed = Vec::new();
-    for address in first {
-        mixed.push(address);
-        mixed.extend(second.next());
-    }
-    mixed.extend(second);
-    mixed
-}
-
-/// Between attempts to different addresses of one name (RFC 8305, "Connection Attempt Delay").
-const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
-
-/// Tries the addresses in turn, each getting a head start over the next; the first that connects wins.
-async fn happy_eyeballs(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
-    let mut rest = addresses.into_iter();
-    let mut attempts: Vec<std::pin::Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>> = Vec::new();
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    let mut add = |attempts: &mut Vec<_>| match rest.next() {
-        Some(address) => {
-            attempts.push(Box::pin(TcpStream::connect(address)) as _);
-            true
-        }
-        None => false,
-    };
-    add(&mut attempts);
-    while !attempts.is_empty() {
-        let race = std::future::poll_fn(|cx| {
-            let mut index = 0;
-            while let Some(attempt) = attempts.get_mut(index) {
-                match attempt.as_mut().poll(cx) {
-                    std::task::Poll::Ready(Ok(stream)) => return std::task::Poll::Ready(Ok(stream)),
-                    std::task::Poll::Ready(Err(error)) => {
-                        drop(attempts.swap_remove(index));
-                        return std::task::Poll::Ready(Err(error));
-                    }
-                    std::task::Poll::Pending => index += 1,
-                }
-            }
-            std::task::Poll::Pending
-        });
-        match timeout(ATTEMPT_DELAY, race).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => {
-                last = error;
-                add(&mut attempts);
-            }
-            Err(_elapsed) => {
-                if !add(&mut attempts) {
-                    // Nothing left to start: wait for those under way, as long as the caller does.
-                    let race = std::future::poll_fn(|cx| {
-                        let mut index = 0;
-                        while let Some(attempt) = attempts.get_mut(index) {
-                            match attempt.as_mut().poll(cx) {
-                                std::task::Poll::Ready(result) => {
-                                    drop(attempts.swap_remove(index));
-                                    return std::task::Poll::Ready(result);
-                                }
-                                std::task::Poll::Pending => index += 1,
-                            }
-                        }
-                        std::task::Poll::Pending
-                    });
-                    match race.await {
-                        Ok(stream) => return Ok(stream),
-                        Err(error) => last = error,
-                    }
-                }
-            }
-        }
-    }
-    Err(last)
-}
-
-/// Probes of an idle connection start after 30 s, 5 s apart, three of them.
-const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration::from_secs(5), 3);
-
-/// Written bytes that the peer's kernel does not acknowledge for so long end the connection.
-#[cfg(target_os = "linux")]
-const USER_TIMEOUT: Duration = Duration::from_secs(10);
-
-fn set_options(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let socket = socket2::SockRef::from(stream);
-    let (idle, interval, retries) = KEEPALIVE;
-    let keepalive = socket2::TcpKeepalive::new().with_time(idle).with_interval(interval);
-    #[cfg(not(windows))]
-    let keepalive = keepalive.with_retries(retries);
-    socket.set_tcp_keepalive(&keepalive)?;
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
-    Ok(())
 }
 
 /// The handshake on a stream.

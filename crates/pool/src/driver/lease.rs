@@ -4,7 +4,7 @@
 //! What comes back in the middle of a reply, or with state of its caller's, is closed and never handed out again.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     fmt,
     sync::{
         Arc,
@@ -23,12 +23,25 @@ use super::{
     dial::DialError,
     lane::{Lane, LaneConfig, LaneId, LaneObserver, Readiness},
 };
-use crate::queue::Outcome;
+use crate::{machine::Seed, queue::Outcome};
+
+/// Which idle connection is lent next.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reuse {
+    /// The one that has been idle longest: all stay in use.
+    Fifo,
+    /// The one that was given back last: those beyond need grow old and are closed.
+    #[default]
+    Lifo,
+}
 
 /// How leases are kept. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct LeaseConfig {
     max: usize,
+    min_idle: usize,
+    reuse: Reuse,
     acquire_timeout: Duration,
     idle_timeout: Duration,
     max_lifetime: Option<Duration>,
@@ -38,6 +51,8 @@ impl Default for LeaseConfig {
     fn default() -> Self {
         Self {
             max: 16,
+            min_idle: 0,
+            reuse: Reuse::Lifo,
             acquire_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(60),
             max_lifetime: None,
@@ -50,6 +65,20 @@ impl LeaseConfig {
     #[must_use]
     pub fn max(mut self, max: usize) -> Self {
         self.max = max.max(1);
+        self
+    }
+
+    /// Idle connections that stay although nobody has wanted them for the idle timeout. Default: 0.
+    #[must_use]
+    pub fn min_idle(mut self, min: usize) -> Self {
+        self.min_idle = min;
+        self
+    }
+
+    /// Which idle connection is lent next. Default: the one that was given back last.
+    #[must_use]
+    pub fn reuse(mut self, reuse: Reuse) -> Self {
+        self.reuse = reuse;
         self
     }
 
@@ -67,7 +96,8 @@ impl LeaseConfig {
         self
     }
 
-    /// A connection as old as this is not handed out again. Default: none is too old.
+    /// A connection as old as this is not handed out again; each ends up to a tenth earlier, so that those made at once do
+    /// not end at once. Default: none is too old.
     #[must_use]
     pub fn max_lifetime(mut self, lifetime: Option<Duration>) -> Self {
         self.max_lifetime = lifetime;
@@ -120,7 +150,7 @@ struct Inner {
     observer: Arc<dyn LaneObserver>,
     /// Fair: first come, first served.
     permits: Arc<Semaphore>,
-    idle: Mutex<Vec<Idle>>,
+    idle: Mutex<VecDeque<Idle>>,
     /// Leases that are out, by number, with when they went.
     out: Mutex<BTreeMap<u64, (Instant, Lane)>>,
     waiters: AtomicUsize,
@@ -161,7 +191,7 @@ impl LeasePool {
                 permits: Arc::new(Semaphore::new(config.max)),
                 config,
                 observer,
-                idle: Mutex::new(Vec::new()),
+                idle: Mutex::new(VecDeque::new()),
                 out: Mutex::new(BTreeMap::new()),
                 waiters: AtomicUsize::new(0),
                 next: AtomicU64::new(FIRST_LEASE),
@@ -197,18 +227,12 @@ impl LeasePool {
 
     /// Closes the idle connection with this number, if it is idle; gives whether it was.
     pub fn discard_idle(&self, id: LaneId) -> bool {
-        let mut idle = self.inner.idle.lock();
-        let before = idle.len();
-        let mut gone = Vec::new();
-        let mut index = 0;
-        while index < idle.len() {
-            if idle.get(index).is_some_and(|entry| entry.lane.id() == id) {
-                gone.push(idle.swap_remove(index));
-            } else {
-                index += 1;
-            }
-        }
-        before != idle.len()
+        let found = {
+            let mut idle = self.inner.idle.lock();
+            let index = idle.iter().position(|entry| entry.lane.id() == id);
+            index.and_then(|index| idle.remove(index))
+        };
+        found.is_some()
     }
 
     /// Takes a connection: an idle one that is alive, the last given back first, or a new one.
@@ -273,15 +297,16 @@ impl LeasePool {
     fn pop_idle(&self) -> Option<(Lane, Instant)> {
         let now = clock::now();
         loop {
-            let idle = self.inner.idle.lock().pop()?;
-            let old = self
-                .inner
-                .config
-                .max_lifetime
-                .is_some_and(|max| now.saturating_duration_since(idle.born) > max);
-            let stale = now.saturating_duration_since(idle.since) > self.inner.config.idle_timeout;
-            if idle.lane.readiness() == Readiness::Ready && !old && !stale {
-                return Some((idle.lane, idle.born));
+            let entry = {
+                let mut idle = self.inner.idle.lock();
+                match self.inner.config.reuse {
+                    Reuse::Fifo => idle.pop_front(),
+                    Reuse::Lifo => idle.pop_back(),
+                }
+            }?;
+            let stale = now.saturating_duration_since(entry.since) > self.inner.config.idle_timeout;
+            if entry.lane.readiness() == Readiness::Ready && !self.inner.is_old(&entry, now) && !stale {
+                return Some((entry.lane, entry.born));
             }
         }
     }
@@ -299,26 +324,34 @@ impl LeasePool {
         drop(gone);
     }
 
-    /// Closes connections that have been idle for too long; to be called now and then.
+    /// Closes connections that are dead, too old, or idle for too long beyond those that stay; to be called now and then.
     pub fn reap(&self) {
         let now = clock::now();
-        let timeout = self.inner.config.idle_timeout;
+        let config = &self.inner.config;
         let mut idle = self.inner.idle.lock();
         let mut gone = Vec::new();
         let mut index = 0;
-        while index < idle.len() {
-            let dead = idle.get(index).is_some_and(|entry| {
-                now.saturating_duration_since(entry.since) > timeout
-                    || entry.lane.readiness() != Readiness::Ready
-            });
-            if dead {
-                gone.push(idle.remove(index));
+        while let Some(entry) = idle.get(index) {
+            let unwanted = idle.len() > config.min_idle
+                && now.saturating_duration_since(entry.since) > config.idle_timeout;
+            let dead = entry.lane.readiness() != Readiness::Ready || self.inner.is_old(entry, now);
+            if unwanted || dead {
+                gone.extend(idle.remove(index));
             } else {
                 index += 1;
             }
         }
         drop(idle);
         drop(gone);
+    }
+}
+
+impl Inner {
+    fn is_old(&self, entry: &Idle, now: Instant) -> bool {
+        let Some(max) = self.config.max_lifetime else { return false };
+        // The same for one connection at each look, and another for the next.
+        let earlier = max.mul_f64(0.1 * Seed::new(entry.lane.id().0).fraction());
+        now.saturating_duration_since(entry.born) > max.saturating_sub(earlier)
     }
 }
 
@@ -378,11 +411,19 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.inner.out.lock().remove(&self.number);
-        let at_home = self.lane.endpoint() == **self.inner.endpoint.load();
         let clean = !self.dirty && self.lane.in_flight() == 0 && self.lane.readiness() == Readiness::Ready;
-        if clean && at_home && !self.inner.permits.is_closed() {
-            let entry = Idle { lane: self.lane.clone(), born: self.born, since: clock::now() };
-            self.inner.idle.lock().push(entry);
+        if !clean {
+            return;
+        }
+        let entry = Idle { lane: self.lane.clone(), born: self.born, since: clock::now() };
+        let mut idle = self.inner.idle.lock();
+        // Asked under the lock: whoever closes or moves the pool empties the line behind us.
+        let at_home = self.lane.endpoint() == **self.inner.endpoint.load();
+        if at_home && !self.inner.permits.is_closed() {
+            idle.push_back(entry);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

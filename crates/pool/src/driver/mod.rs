@@ -1,10 +1,13 @@
 //! Sockets, timers and tasks: they do what the machines decide. The only place of this crate that spawns.
 
 pub(crate) mod clock;
+pub mod connect;
 pub mod dial;
+mod gate;
 pub mod lane;
 pub mod lease;
 pub mod link;
+pub mod proxy;
 #[cfg(feature = "tls")]
 pub mod tls;
 mod wire;
