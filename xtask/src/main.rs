@@ -9,6 +9,7 @@ mod ci;
 mod demo;
 mod failover_bench;
 mod failure;
+mod handoff_bench;
 mod process;
 mod servers;
 mod test;
@@ -35,6 +36,8 @@ enum Command {
     Demo(demo::Args),
     /// Races of the client, and of its peers, through failovers and reshards on real servers
     FailoverBench(failover_bench::Args),
+    /// Announced maintenance under load, and the marks that must be met
+    HandoffBench(handoff_bench::Args),
     /// Gets the servers that the tests run on
     Servers(servers::Args),
     /// All tests, on every server found
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Command::Ci(args) => ci::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::FailoverBench(args) => failover_bench::run(&args),
+        Command::HandoffBench(args) => handoff_bench::run(&args),
         Command::Servers(args) => servers::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Tidy(args) => tidy::run(&args),

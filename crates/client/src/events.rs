@@ -51,8 +51,14 @@ pub enum Event {
         from: Endpoint,
         /// The new address.
         to: Endpoint,
+        /// From the announcement to the first attempt: clients spread over a little time.
+        waited: Duration,
         /// From the announcement on.
         took: Duration,
+        /// Connections that were moved.
+        moved: u32,
+        /// Connections that were left to the server's close and to ordinary reconnection.
+        abandoned: u32,
     },
     /// The listener was too slow, and so many events were dropped here.
     Lagged {
@@ -96,7 +102,7 @@ impl Event {
                 let (from, took_ms) = (shown(from), millis(took));
                 tracing::info!(target: "evenkeel::events", from, %to, took_ms, "Redis failover completed");
             }
-            Self::HandedOff { from, to, took } => {
+            Self::HandedOff { from, to, took, .. } => {
                 let took_ms = millis(took);
                 tracing::info!(target: "evenkeel::events", %from, %to, took_ms, "Redis connections handed off");
             }
@@ -210,7 +216,7 @@ mod tests {
             Event::Reconnecting { endpoint: here(), attempt: 2, delay: Duration::from_millis(100) },
             Event::FailoverCompleted { from: None, to: here(), took },
             Event::SlotMoved { first: 1, last: 9, from: Some(here()), to: here() },
-            Event::HandedOff { from: here(), to: here(), took },
+            Event::HandedOff { from: here(), to: here(), waited: took, took, moved: 3, abandoned: 0 },
         ]
     }
 

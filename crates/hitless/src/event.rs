@@ -53,6 +53,8 @@ pub enum Event {
         moved: u32,
         /// Connections left to ordinary reconnection.
         abandoned: u32,
+        /// From the announcement to the first attempt: the jitter.
+        waited: Duration,
         /// Since the announcement.
         took: Duration,
     },
@@ -166,7 +168,7 @@ impl fmt::Display for Event {
             Self::ConnAbandoned { handoff, conn, cause } => {
                 write!(f, "{handoff}: {conn} is left to ordinary reconnection: {cause}")
             }
-            Self::HandoffFinished { handoff, endpoint, moved, abandoned, took } => {
+            Self::HandoffFinished { handoff, endpoint, moved, abandoned, took, .. } => {
                 write!(
                     f,
                     "{handoff} of {endpoint} finished after {took:?}: {moved} moved, {abandoned} abandoned"

@@ -240,7 +240,7 @@ async fn hear_events(who: &'static str, mut events: evenkeel::EventStream, board
                 let from = from.map_or_else(|| "?".to_owned(), |from| from.to_string());
                 format!("failover from {from} to {to} completed in {took:.0?}")
             }
-            Event::HandedOff { from, to, took } => {
+            Event::HandedOff { from, to, took, .. } => {
                 board.handoffs.fetch_add(1, Ordering::Relaxed);
                 format!("handed off from {from} to {to} in {took:.0?}")
             }

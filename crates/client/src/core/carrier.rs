@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use evenkeel_pool::{DialError, Lane, LaneId, Link, LinkId, machine::MoveRequest};
+use evenkeel_pool::{ConnInfo, DialError, Lane, LaneId, Link, LinkId, machine::MoveRequest};
 use evenkeel_protocol::Endpoint;
 
 /// Names a carrier.
@@ -32,6 +32,14 @@ impl Carrier {
         match self {
             Self::Lane(lane) => lane.home(),
             Self::Link(link) => link.home(),
+        }
+    }
+
+    /// What is known of its connection; `None` without one.
+    pub(crate) fn info(&self) -> Option<Arc<ConnInfo>> {
+        match self {
+            Self::Lane(lane) => lane.info(),
+            Self::Link(link) => link.info(),
         }
     }
 

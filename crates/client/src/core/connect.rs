@@ -27,6 +27,7 @@ use tokio::sync::{mpsc, watch};
 use super::{
     Core,
     asker::Asker,
+    blocking::Blocked,
     clock,
     director::{Director, Ears, Order},
     encrypt::{Encryption, encryption},
@@ -109,6 +110,7 @@ impl Core {
             orders: order_tx.clone(),
             topology: handle.as_ref().map(|handle| (handle.reader().clone(), handle.reporter().clone())),
             maintenance: maintenance.clone(),
+            blocked: Blocked::default(),
             unheard: Mutex::new(BTreeSet::new()),
             unresolved: ArcSwapOption::empty(),
             checked: Mutex::new(None),

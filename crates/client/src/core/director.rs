@@ -159,6 +159,10 @@ impl Director {
             Observed::Opened { carrier, info, instead_of } => {
                 let origin = Self::origin(&core, carrier, &info);
                 self.relax_new(&core, carrier, &origin);
+                // What waits on the connection that is left is ended there and goes on here.
+                if let (CarrierId::Lane(lane), Some(old)) = (carrier, &instead_of) {
+                    core.end_wait(lane, old);
+                }
                 self.conns.insert(info.number, Known { carrier, origin: origin.clone() });
                 self.tell(match instead_of {
                     Some(old) => Input::Switched { conn: ConnId(old.number), successor: origin },

@@ -1,12 +1,19 @@
 //! A lease as the surface sees it: a connection of one caller's own.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use evenkeel_pool::{Lane, Lease as PoolLease, Outcome};
-use evenkeel_protocol::{Command, Reply};
+use evenkeel_protocol::{Command, Reply, command::LaneRefusal};
 use parking_lot::Mutex;
 
-use super::{CallOptions, Core, PendingAll, PendingExec, failure};
+use super::{CallOptions, Core, PendingAll, PendingExec, blocking, failure};
 use crate::error::{Error, Executed};
 
 /// The reply to one command of a lease.
@@ -18,6 +25,8 @@ pub(crate) struct Lease {
     lane: Lane,
     /// Behind a lock only to be marked; the connection goes back when the lease is dropped.
     held: Mutex<PoolLease>,
+    /// State that nothing ends (`SELECT`, `SUBSCRIBE`, ...): the connection is never moved again.
+    bound: AtomicBool,
 }
 
 impl fmt::Debug for Lease {
@@ -28,7 +37,7 @@ impl fmt::Debug for Lease {
 
 impl Lease {
     pub(crate) fn new(core: Arc<Core>, lease: PoolLease) -> Self {
-        Self { core, lane: lease.lane().clone(), held: Mutex::new(lease) }
+        Self { core, lane: lease.lane().clone(), held: Mutex::new(lease), bound: AtomicBool::new(false) }
     }
 
     fn patience(&self, commands: &[Command], options: CallOptions) -> Duration {
@@ -45,7 +54,11 @@ impl Lease {
         commands: Vec<Command>,
         patience: Duration,
     ) -> Result<Vec<Reply>, Error> {
-        match lane.request_unit(&commands, patience).await {
+        let outcome = match commands.as_slice() {
+            [only] if only.is_blocking() => blocking::request(&core, &lane, only, patience).await,
+            _ => lane.request_unit(&commands, patience).await,
+        };
+        match outcome {
             Outcome::Reply(reply) => Ok(vec![reply]),
             Outcome::Replies(replies) => Ok(replies),
             Outcome::Failed(failure) => Err(failure::command(failure, &lane, patience, core.config())),
@@ -54,21 +67,40 @@ impl Lease {
         }
     }
 
-    /// State of the caller's stays on the connection: it is closed afterwards.
-    fn mark(&self, commands: &[Command]) {
-        if commands.iter().any(|command| evenkeel_protocol::command::LaneRefusal::of(command).is_some()) {
+    /// State of the caller's stays on the connection: it is closed afterwards, and while the state is there it is not
+    /// moved. Gives true when these commands end what only a transaction needs.
+    fn mark(&self, commands: &[Command]) -> bool {
+        let mut ends = false;
+        for command in commands {
+            let Some(refusal) = LaneRefusal::of(command) else { continue };
             self.held.lock().mark_dirty();
+            match refusal.command {
+                "DISCARD" | "EXEC" | "UNWATCH" => ends = true,
+                "MULTI" | "WATCH" => {
+                    ends = false;
+                    self.lane.pin(true);
+                }
+                _ => {
+                    self.bound.store(true, Ordering::Relaxed);
+                    self.lane.pin(true);
+                }
+            }
         }
+        ends && !self.bound.load(Ordering::Relaxed)
     }
 
     pub(crate) fn send(&self, command: Command, options: CallOptions) -> PendingLeased {
+        let ends = command.name().eq_ignore_ascii_case("UNWATCH") && !self.bound.load(Ordering::Relaxed);
         let commands = vec![command];
-        self.mark(&commands);
+        let ends = self.mark(&commands) || ends;
         let patience = self.patience(&commands, options);
         let (core, lane) = (Arc::clone(&self.core), self.lane.clone());
         Box::pin(async move {
             let first = commands.first().cloned();
             let replies = Self::unit(core, lane.clone(), commands, patience).await?;
+            if ends {
+                lane.pin(false);
+            }
             let reply = replies.into_iter().next().ok_or_else(|| Error::closed(Executed::Maybe))?;
             match (reply.error(), first) {
                 (Some(error), Some(command)) => Err(Error::server(error, &command, Some(lane.endpoint()))),
@@ -78,7 +110,7 @@ impl Lease {
     }
 
     pub(crate) fn send_all(&self, commands: Vec<Command>, options: CallOptions) -> PendingAll {
-        self.mark(&commands);
+        let ends = self.mark(&commands);
         let patience = self.patience(&commands, options);
         let (core, lane) = (Arc::clone(&self.core), self.lane.clone());
         Box::pin(async move {
@@ -86,6 +118,9 @@ impl Lease {
                 return Ok(Vec::new());
             }
             let replies = Self::unit(core, lane.clone(), commands.clone(), patience).await?;
+            if ends {
+                lane.pin(false);
+            }
             Ok(commands
                 .iter()
                 .zip(replies)
@@ -100,6 +135,7 @@ impl Lease {
     pub(crate) fn transaction(&self, commands: Vec<Command>, options: CallOptions) -> PendingExec {
         let patience = self.patience(&commands, options);
         let (core, lane) = (Arc::clone(&self.core), self.lane.clone());
+        let bound = self.bound.load(Ordering::Relaxed);
         // EXEC ends WATCH and MULTI alike: nothing of the caller's is left by it.
         Box::pin(async move {
             let mut unit = Vec::with_capacity(commands.len() + 2);
@@ -107,6 +143,7 @@ impl Lease {
             unit.extend(commands);
             unit.push(Command::new("EXEC"));
             let replies = Self::unit(core, lane.clone(), unit.clone(), patience).await?;
+            lane.pin(bound);
             let mut queued = unit.iter().zip(&replies).enumerate().take(unit.len() - 1);
             let refused = queued
                 .find_map(|(place, (command, reply))| reply.error().map(|error| (place, command, error)));

@@ -5,6 +5,7 @@
 
 mod asker;
 mod batch;
+mod blocking;
 mod carrier;
 mod clock;
 mod complaints;
@@ -35,7 +36,7 @@ use std::{
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use evenkeel_hitless::Maintenance;
-use evenkeel_pool::{Lane, LaneId};
+use evenkeel_pool::Lane;
 use evenkeel_protocol::{Command, Endpoint, Reply};
 use evenkeel_topology::{
     ResolveError,
@@ -45,6 +46,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
 use self::{
+    blocking::Blocked,
     carrier::{Carrier, CarrierId},
     director::Order,
     node::{Node, Setup},
@@ -97,6 +99,7 @@ pub(crate) struct Core {
     orders: mpsc::Sender<Order>,
     topology: Option<(TopologyReader, Reporter)>,
     maintenance: Maintenance,
+    blocked: Blocked,
     /// Sentinels whose events are not heard.
     unheard: Mutex<BTreeSet<Endpoint>>,
     unresolved: ArcSwapOption<ResolveError>,
@@ -133,6 +136,10 @@ impl Core {
 
     pub(crate) fn links(&self) -> &Links {
         &self.links
+    }
+
+    fn blocked(&self) -> &Blocked {
+        &self.blocked
     }
 
     pub(crate) fn maintenance(&self) -> &Maintenance {
@@ -253,16 +260,11 @@ impl Core {
         self.routes().all().iter().any(|node| node.lanes().first().is_some_and(|lane| lane.id() == id))
     }
 
-    /// Closes a lease that nobody uses; gives whether it was one.
-    fn discard_idle_lease(&self, id: LaneId) -> bool {
-        self.routes().all().iter().any(|node| node.leases().discard_idle(id))
-    }
-
     /// New leases of an endpoint are dialled elsewhere, or at home again.
     fn redirect_leases(&self, from: &Endpoint, to: Option<&Endpoint>) {
         for node in self.routes().all() {
             if node.home() == from {
-                node.leases().retarget(to.unwrap_or(from));
+                node.leases().redirect(to.unwrap_or(from));
             }
         }
     }

@@ -61,7 +61,7 @@ impl Pending {
             return Err(Error::misused(refusal));
         }
         if command.is_blocking() {
-            return Ok(self.slow(retry::blocking));
+            return Ok(self.slow(retry::waiting));
         }
         let routes = self.core.routes();
         if command.is_script() && routes.is_cluster() {

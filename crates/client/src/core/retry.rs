@@ -8,7 +8,7 @@ use std::{
 use evenkeel_pool::{Failure, LaneCall, Outcome};
 use evenkeel_protocol::{Command, Endpoint, Refusal, Reply, ServerError};
 
-use super::{Complaint, Core, clock, failure, node::Node};
+use super::{Complaint, Core, blocking, clock, failure, node::Node};
 use crate::error::{CommandName, Error, Executed, Phase};
 
 /// Redirections that one command follows, at most: a cluster that sends in circles is not followed for ever.
@@ -273,7 +273,7 @@ pub(super) async fn unrouted(core: Arc<Core>, command: Command, timeout: Duratio
 }
 
 /// Runs a command that blocks, on a connection of its own.
-pub(super) async fn blocking(core: Arc<Core>, command: Command, timeout: Duration) -> Result<Reply, Error> {
+pub(super) async fn waiting(core: Arc<Core>, command: Command, timeout: Duration) -> Result<Reply, Error> {
     let waits = command.blocks_for().flatten();
     // What the server is allowed to wait, and the usual time on top for the way there and back.
     let patience = command.blocks_for().map_or(timeout, |_| waits.map_or(FOR_EVER, |waits| waits + timeout));
@@ -290,7 +290,7 @@ pub(super) async fn blocking(core: Arc<Core>, command: Command, timeout: Duratio
         let lease =
             node.leases().acquire().await.map_err(|error| failure::lease(error, trip.core.config()))?;
         let at = Some(lease.lane().endpoint());
-        match lease.request(&trip.command, patience).await {
+        match blocking::request(&trip.core, lease.lane(), &trip.command, patience).await {
             Outcome::Reply(reply) => match reply.error() {
                 None => return Ok(reply),
                 // The role changed while the command waited: no element was taken.

@@ -19,6 +19,8 @@ const MAX_JITTER: Duration = Duration::from_millis(500);
 const FORGET_AFTER: Duration = Duration::from_secs(10);
 /// A quiet move may look for the server this long after the announced close; then the old connection is used again.
 pub(crate) const QUIET_PATIENCE: Duration = Duration::from_millis(250);
+/// So long the first attempt at a target goes alone: a dead one is then met by one connection, not by all.
+const SCOUT: Duration = Duration::from_millis(100);
 /// How long DNS may take to name another address before a drain goes by the name as it is.
 const DNS_PATIENCE: Duration = Duration::from_secs(1);
 /// First pause between attempts; it doubles.
@@ -190,6 +192,10 @@ pub(crate) struct Handoff {
     pub(crate) limit: usize,
     /// The target is out of question for the rest of this handoff.
     pub(crate) target_dead: bool,
+    /// A connection has been moved to the target.
+    pub(crate) proven: bool,
+    /// Who went ahead to a target that is not proven, and how long the others wait for its answer.
+    pub(crate) scout: Option<(ConnId, Instant)>,
     pub(crate) finished: bool,
     pub(crate) moved: u32,
     pub(crate) abandoned: u32,
@@ -206,6 +212,8 @@ impl Handoff {
             told_early: BTreeSet::new(),
             limit,
             target_dead: false,
+            proven: false,
+            scout: None,
             finished: false,
             moved: 0,
             abandoned: 0,
@@ -226,6 +234,28 @@ impl Handoff {
 
     pub(crate) fn moving(&self) -> usize {
         self.members.values().filter(|member| matches!(member.state, State::Moving { .. })).count()
+    }
+
+    /// Whether this connection must wait for the one that went ahead to a target that is not proven.
+    pub(crate) fn waits_for_scout(&self, now: Instant, conn: ConnId) -> bool {
+        let Some((scout, until)) = self.scout.filter(|(scout, _)| !self.proven && *scout != conn) else {
+            return false;
+        };
+        self.members.get(&scout).is_some_and(|member| match member.state {
+            State::Moving { to_target, .. } => to_target && now < until,
+            State::Waiting { .. } => member.to_target,
+            _ => false,
+        })
+    }
+
+    /// This connection tries the target; the first one is the scout.
+    pub(crate) fn send_ahead(&mut self, now: Instant, conn: ConnId) {
+        let alive =
+            self.scout.is_some_and(|(scout, _)| self.members.get(&scout).is_some_and(Member::is_open));
+        if !alive || self.scout.is_some_and(|(scout, _)| scout == conn) {
+            let alone = SCOUT.min((self.at.close_at - self.at.announced) / 10);
+            self.scout = Some((conn, now + alone));
+        }
     }
 
     pub(crate) fn waiting(&self) -> usize {
@@ -261,6 +291,7 @@ impl Handoff {
             _ => None,
         });
         members
+            .chain(self.scout.and_then(|(_, until)| later(until)))
             .chain(later(self.at.start_at))
             .chain(later(self.at.name_at))
             .chain(later(self.at.deadline))

@@ -101,6 +101,11 @@ impl HandoffEngine {
         if handoff.moving() >= handoff.limit || elsewhere + handoff.moving() >= self.sizes.workers {
             return false;
         }
+        let is_to_target = handoff.plan.target.is_some()
+            && handoff.members.get(&conn).is_some_and(|member| member.to_target);
+        if is_to_target && handoff.waits_for_scout(now, conn) {
+            return true;
+        }
         let Some(member) = handoff.members.get_mut(&conn) else { return true };
         // An attempt before this one may have sent all others another way.
         if !matches!(member.state, State::Waiting { until } if until <= now) {
@@ -134,6 +139,9 @@ impl HandoffEngine {
             deadline: last.min(now + self.settings.handoff_timeout()),
             drain_until: at.close_at.max(last),
         };
+        if is_to_target {
+            handoff.send_ahead(now, conn);
+        }
         self.begin(one);
         true
     }
@@ -227,6 +235,7 @@ impl HandoffEngine {
             && let Some(member) = handoff.members.remove(&conn)
         {
             let to_target = matches!(member.state, State::Moving { to_target: true, .. });
+            handoff.proven |= to_target;
             let on_target = handoff.plan.target.as_ref() == Some(&successor.dialled);
             let still_there = !on_target && told_early || to_target && handoff.concerns(&site);
             let mut next = Member {
@@ -334,6 +343,7 @@ impl HandoffEngine {
             MoveError::Full => {
                 member.failures = member.failures.saturating_sub(1);
                 member.state = State::Waiting { until: now + pause(3) };
+                handoff.proven |= to_target;
                 handoff.limit = (handoff.limit / 2).max(1);
             }
             MoveError::Auth | MoveError::Forbidden => {
@@ -346,7 +356,11 @@ impl HandoffEngine {
                 if member.failures <= self.settings.max_handoff_retries() {
                     member.state = State::Waiting { until: now + pause(member.failures) };
                 } else if by_name {
+                    let proven = handoff.proven;
                     to_name(handoff, now, conn);
+                    if !proven {
+                        self.give_target_up(now, id);
+                    }
                 } else {
                     member.state = State::Stuck;
                 }
@@ -425,6 +439,7 @@ impl HandoffEngine {
             endpoint: handoff.plan.endpoint.clone(),
             moved: handoff.moved,
             abandoned: handoff.abandoned,
+            waited: handoff.at.start_at - handoff.at.announced,
             took: now.saturating_duration_since(handoff.at.announced),
         };
         self.report(event);

@@ -32,6 +32,7 @@ pub trait Connector: Send + Sync + fmt::Debug {
 pub struct Connected {
     pub(crate) stream: Box<dyn Stream>,
     pub(crate) peer: Option<SocketAddr>,
+    pub(crate) local: Option<SocketAddr>,
 }
 
 impl fmt::Debug for Connected {
@@ -43,7 +44,14 @@ impl fmt::Debug for Connected {
 impl Connected {
     /// A stream, and the server's own address where it is known.
     pub fn new(stream: impl Stream, peer: Option<SocketAddr>) -> Self {
-        Self { stream: Box::new(stream), peer }
+        Self { stream: Box::new(stream), peer, local: None }
+    }
+
+    /// Our own end, where the server sees it as we do. Default: not known.
+    #[must_use]
+    pub fn local(mut self, local: Option<SocketAddr>) -> Self {
+        self.local = local;
+        self
     }
 }
 
@@ -128,8 +136,8 @@ impl Connector for Direct {
                 return unix(&endpoint).await;
             }
             let stream = direct.tcp(&endpoint).await?;
-            let peer = stream.peer_addr().ok();
-            Ok(Connected::new(stream, peer))
+            let (peer, local) = (stream.peer_addr().ok(), stream.local_addr().ok());
+            Ok(Connected::new(stream, peer).local(local))
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fmt, io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     num::NonZeroUsize,
     sync::{
         Arc,
@@ -241,6 +241,8 @@ pub struct ConnInfo {
     pub endpoint: Endpoint,
     /// The address behind the name; `None` for a Unix socket.
     pub peer: Option<SocketAddr>,
+    /// Our own end, which the server knows this connection by where nothing translates addresses between.
+    pub local: Option<SocketAddr>,
     /// What the handshake told.
     pub established: Established,
 }
@@ -270,12 +272,26 @@ impl fmt::Debug for Dialed {
 /// # Cancel safety
 /// Dropping the future closes the socket; nothing else remembers it.
 pub async fn dial(endpoint: &Endpoint, config: &DialConfig) -> Result<Dialed, DialError> {
+    dial_at(endpoint, None, config).await
+}
+
+/// As [`dial`], to this address of `endpoint` rather than to what a lookup says; under TLS the name still counts.
+///
+/// # Errors
+/// As [`dial`].
+///
+/// # Cancel safety
+/// As [`dial`].
+pub async fn dial_at(
+    endpoint: &Endpoint,
+    address: Option<IpAddr>,
+    config: &DialConfig,
+) -> Result<Dialed, DialError> {
     // The line ends: whoever stands in front is gone within the same times.
     let _place = config.gate.enter(endpoint).await;
     let timed_out = |phase| DialError::TimedOut { endpoint: endpoint.clone(), phase };
-    let (stream, peer) = timeout(config.connect_timeout, connect(endpoint, config))
-        .await
-        .map_err(|_elapsed| timed_out(Phase::Connect))??;
+    let connecting = timeout(config.connect_timeout, connect(endpoint, address, config)).await;
+    let Connected { stream, peer, local } = connecting.map_err(|_elapsed| timed_out(Phase::Connect))??;
     let mut handshake = config.handshake_config().clone();
     if let Some(policy) = &config.opt_in {
         handshake = handshake.opt_in(policy.ask(endpoint, peer));
@@ -294,6 +310,7 @@ pub async fn dial(endpoint: &Endpoint, config: &DialConfig) -> Result<Dialed, Di
                     number: CONNECTIONS.fetch_add(1, Ordering::Relaxed),
                     endpoint: endpoint.clone(),
                     peer,
+                    local,
                     established,
                 },
             })
@@ -305,15 +322,18 @@ pub async fn dial(endpoint: &Endpoint, config: &DialConfig) -> Result<Dialed, Di
 
 async fn connect(
     endpoint: &Endpoint,
+    address: Option<IpAddr>,
     config: &DialConfig,
-) -> Result<(Box<dyn Stream>, Option<SocketAddr>), DialError> {
+) -> Result<Connected, DialError> {
     let failed = |phase, cause| DialError::Io { endpoint: endpoint.clone(), phase, cause: Arc::new(cause) };
-    let connected = config.connector.connect(endpoint).await;
-    let Connected { stream, peer } = connected.map_err(|error| failed(error.phase, error.cause))?;
+    let place = address.map(|address| Endpoint::new(&address.to_string(), endpoint.port()));
+    let connected = config.connector.connect(place.as_ref().unwrap_or(endpoint)).await;
+    let Connected { stream, peer, local } = connected.map_err(|error| failed(error.phase, error.cause))?;
     match &config.secure {
-        None => Ok((stream, peer)),
+        None => Ok(Connected { stream, peer, local }),
+        // The name counts, whatever address of it was dialled.
         Some(secure) => match secure.secure(stream, endpoint).await {
-            Ok(stream) => Ok((stream, peer)),
+            Ok(stream) => Ok(Connected { stream, peer, local }),
             Err(cause) => Err(failed(Phase::Tls, cause)),
         },
     }

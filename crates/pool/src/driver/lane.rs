@@ -8,6 +8,7 @@ mod task;
 
 use std::{
     fmt,
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -80,6 +81,7 @@ pub struct LaneConfig {
     pub(crate) reconnect: bool,
     pub(crate) seed: u64,
     pub(crate) limits: Limits,
+    pub(crate) address: Option<IpAddr>,
 }
 
 impl Default for LaneConfig {
@@ -92,6 +94,7 @@ impl Default for LaneConfig {
             reconnect: true,
             seed: 0,
             limits: Limits::default(),
+            address: None,
         }
     }
 }
@@ -132,6 +135,13 @@ impl LaneConfig {
         self
     }
 
+    /// Connects to this address of its endpoint rather than to what a lookup says. Default: what a lookup says.
+    #[must_use]
+    pub fn address(mut self, address: Option<IpAddr>) -> Self {
+        self.address = address;
+        self
+    }
+
     /// Where jitter starts. Default: 0; drivers draw one for each lane.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
@@ -169,6 +179,8 @@ pub(crate) struct Shared {
     /// Floors under timeouts, by who set them.
     pub(crate) relaxed: Mutex<Vec<(u64, Duration)>>,
     pub(crate) suspect: AtomicBool,
+    /// A caller has state on the connection that no other connection has.
+    pinned: AtomicBool,
 }
 
 /// Whether a lane has a connection.
@@ -189,6 +201,12 @@ impl Shared {
     /// The highest floor in force.
     pub(crate) fn floor(&self) -> Option<Duration> {
         self.relaxed.lock().iter().map(|(_, floor)| *floor).max()
+    }
+
+    /// Set before the command that makes the state is appended and looked at under the queue's lock, so that the command
+    /// and a switch agree on their order.
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.pinned.load(Ordering::SeqCst)
     }
 
     pub(crate) fn wake_io(&self) {
@@ -257,6 +275,7 @@ impl Lane {
             ready: watch::Sender::new(Readiness::Connecting),
             relaxed: Mutex::new(Vec::new()),
             suspect: AtomicBool::new(false),
+            pinned: AtomicBool::new(false),
         });
         let seed = Seed::new(config.seed ^ id.0.wrapping_mul(0x2545_f491_4f6c_dd1d));
         let task =
@@ -391,6 +410,15 @@ impl Lane {
     /// Takes the floor away again.
     pub fn restore(&self, key: u64) {
         self.shared.relaxed.lock().retain(|(known, _)| *known != key);
+    }
+
+    /// Says whether a caller has state on the connection that no other connection has (`WATCH`, `MULTI`): while it has,
+    /// the lane stays on that connection, and ends with it.
+    pub fn pin(&self, pinned: bool) {
+        let before = self.shared.pinned.swap(pinned, Ordering::SeqCst);
+        if before && !pinned {
+            self.shared.wake_io();
+        }
     }
 
     /// Holds writes back, and reads behind held writes of the same slot.

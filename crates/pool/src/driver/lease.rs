@@ -155,6 +155,8 @@ struct Inner {
     out: Mutex<BTreeMap<u64, (Instant, Lane)>>,
     waiters: AtomicUsize,
     next: AtomicU64,
+    /// Counts changes of place: what was lent before one is not kept.
+    places: AtomicU64,
 }
 
 /// Leases of one endpoint. Cheap to clone.
@@ -195,6 +197,7 @@ impl LeasePool {
                 out: Mutex::new(BTreeMap::new()),
                 waiters: AtomicUsize::new(0),
                 next: AtomicU64::new(FIRST_LEASE),
+                places: AtomicU64::new(0),
             }),
         }
     }
@@ -203,9 +206,18 @@ impl LeasePool {
     pub fn retarget(&self, endpoint: &Endpoint) {
         let before = self.inner.endpoint.swap(Arc::new(endpoint.clone()));
         if *before != *endpoint {
-            let gone = std::mem::take(&mut *self.inner.idle.lock());
+            let gone = {
+                let mut idle = self.inner.idle.lock();
+                self.inner.places.fetch_add(1, Ordering::Relaxed);
+                std::mem::take(&mut *idle)
+            };
             drop(gone);
         }
+    }
+
+    /// New leases are dialled there from now on; idle ones are left to be moved or to be used where they are.
+    pub fn redirect(&self, endpoint: &Endpoint) {
+        self.inner.endpoint.store(Arc::new(endpoint.clone()));
     }
 
     /// Connections that nobody uses.
@@ -281,15 +293,17 @@ impl LeasePool {
             let _waiting = Waiting::new(&self.inner.waiters);
             Arc::clone(&self.inner.permits).acquire_owned().await.map_err(|_closed| AcquireError::Closed)?
         };
+        // Before the dial: a change of place while it is under way makes it one of the old place.
+        let place = self.inner.places.load(Ordering::Relaxed);
         if let Some((lane, born)) = self.pop_idle() {
-            return Ok(self.lend(lane, born, permit));
+            return Ok(self.lend(lane, born, place, permit));
         }
         let endpoint = (**self.inner.endpoint.load()).clone();
         let id = LaneId(self.inner.next.fetch_add(1, Ordering::Relaxed));
         let lane =
             Lane::start(id, endpoint, self.inner.lane_config.clone(), Arc::clone(&self.inner.observer));
         if lane.ready().await {
-            return Ok(self.lend(lane, clock::now(), permit));
+            return Ok(self.lend(lane, clock::now(), place, permit));
         }
         Err(lane.last_error().map_or(AcquireError::Closed, AcquireError::Dial))
     }
@@ -311,10 +325,10 @@ impl LeasePool {
         }
     }
 
-    fn lend(&self, lane: Lane, born: Instant, permit: OwnedSemaphorePermit) -> Lease {
+    fn lend(&self, lane: Lane, born: Instant, place: u64, permit: OwnedSemaphorePermit) -> Lease {
         let number = self.inner.next.fetch_add(1, Ordering::Relaxed);
         self.inner.out.lock().insert(number, (clock::now(), lane.clone()));
-        Lease { lane, born, number, dirty: false, inner: Arc::clone(&self.inner), _permit: permit }
+        Lease { lane, born, number, place, dirty: false, inner: Arc::clone(&self.inner), _permit: permit }
     }
 
     /// Closes what is idle, lets nobody in, and closes what is in use when it comes back.
@@ -376,6 +390,7 @@ pub struct Lease {
     lane: Lane,
     born: Instant,
     number: u64,
+    place: u64,
     dirty: bool,
     inner: Arc<Inner>,
     _permit: OwnedSemaphorePermit,
@@ -418,7 +433,7 @@ impl Drop for Lease {
         let entry = Idle { lane: self.lane.clone(), born: self.born, since: clock::now() };
         let mut idle = self.inner.idle.lock();
         // Asked under the lock: whoever closes or moves the pool empties the line behind us.
-        let at_home = self.lane.endpoint() == **self.inner.endpoint.load();
+        let at_home = self.place == self.inner.places.load(Ordering::Relaxed);
         if at_home && !self.inner.permits.is_closed() {
             idle.push_back(entry);
         }

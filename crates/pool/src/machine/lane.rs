@@ -5,6 +5,7 @@
 
 use std::{
     collections::VecDeque,
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
@@ -36,6 +37,28 @@ pub struct MoveRequest {
     pub drain: Duration,
     /// The target becomes the lane's own endpoint for good (a failover), not only until the deadline (maintenance).
     pub for_good: bool,
+    /// Connect to this address of the target rather than to what a lookup says; under TLS the target's name counts.
+    pub address: Option<IpAddr>,
+    /// How the old and the new connection overlap.
+    pub overlap: Overlap,
+    /// The connection is made anew although it leads to the target's name: what is behind the name has changed.
+    pub renew: bool,
+    /// A failed dial ends the move; otherwise it is tried again until the deadline.
+    pub once: bool,
+}
+
+/// How the connection in use and its successor overlap.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overlap {
+    /// Make before break: the one in use works until its successor stands.
+    #[default]
+    Beside,
+    /// One out, one in: the one in use answers what it owes and is closed before the target is dialled.
+    InPlace,
+    /// From now on nothing is written to the one in use; the target is dialled at `not_before`, or when the peer has
+    /// closed, again and again until the deadline.
+    Quiet,
 }
 
 impl MoveRequest {
@@ -48,6 +71,10 @@ impl MoveRequest {
             deadline,
             drain: deadline.saturating_duration_since(now),
             for_good: false,
+            address: None,
+            overlap: Overlap::Beside,
+            renew: false,
+            once: false,
         }
     }
 }
@@ -73,6 +100,8 @@ pub enum Input {
     Silent,
     /// Bytes come again.
     Heard,
+    /// After [`Action::Hush`]: the connection in use owes nothing.
+    Idle,
     /// Nothing new will be asked; the driver ends by itself.
     Close,
 }
@@ -87,6 +116,8 @@ pub enum Action {
         dial: DialId,
         /// Where.
         endpoint: Endpoint,
+        /// This address of it, rather than what a lookup says.
+        address: Option<IpAddr>,
     },
     /// Let go of a dial or of its connection.
     Discard(DialId),
@@ -96,9 +127,17 @@ pub enum Action {
         dial: DialId,
         /// The old connection is closed then, whatever it owes.
         drain_until: Instant,
+        /// It is the successor that a move was to bring.
+        moved: bool,
     },
     /// Close the connection in use as dead: what it owes is unknown.
     Condemn,
+    /// Write nothing more to the connection in use, until [`Resume`](Self::Resume) or a new one; say when it owes nothing.
+    Hush,
+    /// Close the connection in use, which owes nothing.
+    Leave,
+    /// The connection in use is written to again.
+    Resume,
     /// Tell the owner.
     Report(Report),
 }
@@ -168,14 +207,25 @@ struct Move {
     dial: Option<DialId>,
     /// When to try next, while no dial is under way.
     next: Instant,
+    /// Nothing is written to the connection in use meanwhile.
+    hushed: bool,
+}
+
+impl Move {
+    /// It waits for the connection in use to owe nothing.
+    fn waits_for_idle(&self) -> bool {
+        self.hushed && self.request.overlap == Overlap::InPlace
+    }
 }
 
 /// Decides for one lane.
 #[derive(Debug)]
 pub struct LaneMachine {
     home: Endpoint,
+    /// The address of `home` that it is bound to.
+    address: Option<IpAddr>,
     /// Dials go here until the time is over.
-    redirect: Option<(Endpoint, Instant)>,
+    redirect: Option<(Endpoint, Option<IpAddr>, Instant)>,
     /// Where the connection in use leads.
     at: Endpoint,
     state: State,
@@ -191,15 +241,23 @@ pub struct LaneMachine {
     actions: VecDeque<Action>,
 }
 
-/// Between the tries of a move.
+/// Between the tries of a move; it doubles four times.
 const MOVE_RETRY: Duration = Duration::from_millis(20);
+/// The same where the peer's close is what is waited for, and callers wait with it.
+const QUIET_RETRY: Duration = Duration::from_millis(1);
 
 impl LaneMachine {
     /// A lane that dials `home` at once.
     pub fn new(home: Endpoint, backoff: Backoff, seed: Seed) -> Self {
+        Self::new_at(home, None, backoff, seed)
+    }
+
+    /// As [`new`](Self::new), at this address of `home` rather than at what a lookup says.
+    pub fn new_at(home: Endpoint, address: Option<IpAddr>, backoff: Backoff, seed: Seed) -> Self {
         let mut machine = Self {
             at: home.clone(),
             home,
+            address,
             redirect: None,
             state: State::Closed,
             moving: None,
@@ -213,7 +271,7 @@ impl LaneMachine {
             actions: VecDeque::new(),
         };
         let home = machine.home.clone();
-        machine.state = State::Dialing(machine.dial(home));
+        machine.state = State::Dialing(machine.dial(home, address));
         machine
     }
 
@@ -242,28 +300,28 @@ impl LaneMachine {
         self.moving.as_ref().map(|moving| (moving.dial, &moving.request))
     }
 
-    fn dial(&mut self, endpoint: Endpoint) -> DialId {
+    fn dial(&mut self, endpoint: Endpoint, address: Option<IpAddr>) -> DialId {
         let dial = DialId(self.next_dial);
         self.next_dial += 1;
-        self.actions.push_back(Action::Dial { dial, endpoint });
+        self.actions.push_back(Action::Dial { dial, endpoint, address });
         dial
     }
 
     /// Where an ordinary dial goes now.
-    fn destination(&mut self, now: Instant) -> Endpoint {
+    fn destination(&mut self, now: Instant) -> (Endpoint, Option<IpAddr>) {
         match &self.redirect {
-            Some((target, until)) if *until > now => target.clone(),
+            Some((target, address, until)) if *until > now => (target.clone(), *address),
             _ => {
                 self.redirect = None;
-                self.home.clone()
+                (self.home.clone(), self.address)
             }
         }
     }
 
     fn redial(&mut self, now: Instant) {
-        let endpoint = self.destination(now);
+        let (endpoint, address) = self.destination(now);
         self.at = endpoint.clone();
-        self.state = State::Dialing(self.dial(endpoint));
+        self.state = State::Dialing(self.dial(endpoint, address));
     }
 
     fn back_off(&mut self, now: Instant) {
@@ -301,7 +359,7 @@ impl LaneMachine {
         }
         match self.state {
             State::Dialing(known) if known == dial => {
-                self.actions.push_back(Action::Adopt { dial, drain_until: now });
+                self.actions.push_back(Action::Adopt { dial, drain_until: now, moved: false });
                 self.ready();
             }
             // A dial that nobody waits for any more.
@@ -310,7 +368,9 @@ impl LaneMachine {
     }
 
     fn adopt_move(&mut self, now: Instant, dial: DialId, request: MoveRequest) {
-        if let State::Dialing(other) = self.state {
+        if let State::Dialing(other) = self.state
+            && other != dial
+        {
             self.actions.push_back(Action::Discard(other));
         }
         if let Some(probe) = self.probe.take() {
@@ -321,9 +381,9 @@ impl LaneMachine {
             self.home = request.target;
             self.redirect = None;
         } else {
-            self.redirect = Some((request.target, request.deadline));
+            self.redirect = Some((request.target, request.address, request.deadline));
         }
-        self.actions.push_back(Action::Adopt { dial, drain_until: now + request.drain });
+        self.actions.push_back(Action::Adopt { dial, drain_until: now + request.drain, moved: true });
         let was_down = self.state != State::Ready;
         self.state = State::Ready;
         self.attempt = 0;
@@ -345,9 +405,15 @@ impl LaneMachine {
         if let Some(moving) = self.moving.as_mut().filter(|moving| moving.dial == Some(dial)) {
             moving.dial = None;
             moving.tries += 1;
-            moving.next = now + MOVE_RETRY.saturating_mul(1 << moving.tries.min(4));
-            if moving.next >= moving.request.deadline {
-                self.give_up_move();
+            let quiet = moving.request.overlap == Overlap::Quiet;
+            let step = if quiet { QUIET_RETRY } else { MOVE_RETRY };
+            moving.next = now + step.saturating_mul(1 << moving.tries.min(4));
+            if moving.request.once || moving.next >= moving.request.deadline {
+                self.give_up_move(now);
+            }
+            // The old side was lost before: the move's dial was the lane's own as well.
+            if self.state == State::Dialing(dial) {
+                self.back_off(now);
             }
             return;
         }
@@ -356,31 +422,44 @@ impl LaneMachine {
         }
     }
 
-    fn give_up_move(&mut self) {
-        if let Some(moving) = self.moving.take() {
-            if let Some(dial) = moving.dial {
-                self.actions.push_back(Action::Discard(dial));
-            }
-            self.actions.push_back(Action::Report(Report::MoveFailed(moving.request.id)));
+    fn give_up_move(&mut self, now: Instant) {
+        let Some(moving) = self.moving.take() else { return };
+        if let Some(dial) = moving.dial {
+            self.actions.push_back(Action::Discard(dial));
+        }
+        self.resume(&moving);
+        self.actions.push_back(Action::Report(Report::MoveFailed(moving.request.id)));
+        if moving.dial.is_some_and(|dial| self.state == State::Dialing(dial)) {
+            self.redirect = None;
+            self.redial(now);
+        }
+    }
+
+    fn resume(&mut self, moving: &Move) {
+        if moving.hushed && self.state == State::Ready {
+            self.actions.push_back(Action::Resume);
         }
     }
 
     fn start_move(&mut self, now: Instant, request: MoveRequest) {
         let under_way = self.moving.take();
         let mut dial = None;
+        let mut alone = false;
         if let Some(old) = under_way {
-            if old.request.target == request.target {
+            alone = old.dial.is_some_and(|dial| self.state == State::Dialing(dial));
+            if old.request.target == request.target && old.request.address == request.address {
                 // The dial goes on: told again and again faster than a dial takes, a lane would never arrive.
                 dial = old.dial;
             } else if let Some(dial) = old.dial {
                 self.actions.push_back(Action::Discard(dial));
             }
+            self.resume(&old);
             if old.request.target != request.target || old.request.id != request.id {
                 // The newest word counts.
                 self.actions.push_back(Action::Report(Report::MoveFailed(old.request.id)));
             }
         }
-        if self.state == State::Ready && self.at == request.target && !self.suspect {
+        if self.state == State::Ready && self.at == request.target && !self.suspect && !request.renew {
             // There already: a late joiner, or a dial that was redirected in time.
             if let Some(dial) = dial {
                 self.actions.push_back(Action::Discard(dial));
@@ -392,21 +471,66 @@ impl LaneMachine {
             return;
         }
         let next = request.not_before.max(now);
-        self.moving = Some(Move { request, tries: 0, dial, next });
-        self.drive_move(now);
+        let hushed = request.overlap != Overlap::Beside && self.state == State::Ready;
+        if hushed {
+            self.actions.push_back(Action::Hush);
+        }
+        self.moving = Some(Move { request, tries: 0, dial, next, hushed });
+        if alone {
+            self.go_with_move();
+        } else {
+            self.drive_move(now);
+        }
     }
 
     fn drive_move(&mut self, now: Instant) {
         let Some(moving) = &mut self.moving else { return };
         if now >= moving.request.deadline {
-            return self.give_up_move();
+            return self.give_up_move(now);
         }
-        if moving.dial.is_none() && now >= moving.next {
-            let dial = DialId(self.next_dial);
-            self.next_dial += 1;
-            moving.dial = Some(dial);
-            let endpoint = moving.request.target.clone();
-            self.actions.push_back(Action::Dial { dial, endpoint });
+        if moving.dial.is_none() && now >= moving.next && !moving.waits_for_idle() {
+            self.dial_move();
+        }
+    }
+
+    fn dial_move(&mut self) {
+        let Some(moving) = &mut self.moving else { return };
+        let dial = DialId(self.next_dial);
+        self.next_dial += 1;
+        moving.dial = Some(dial);
+        let (endpoint, address) = (moving.request.target.clone(), moving.request.address);
+        self.actions.push_back(Action::Dial { dial, endpoint, address });
+    }
+
+    /// Nobody has a connection any more: the move's dial is the lane's own.
+    fn go_with_move(&mut self) {
+        let Some(moving) = &mut self.moving else { return };
+        moving.hushed = false;
+        let (target, address) = (moving.request.target.clone(), moving.request.address);
+        self.at = target.clone();
+        if moving.request.for_good {
+            self.home = target;
+        } else {
+            self.redirect = Some((target, address, moving.request.deadline));
+        }
+        if moving.dial.is_none() {
+            self.dial_move();
+        }
+        if let Some(dial) = self.moving.as_ref().and_then(|moving| moving.dial) {
+            self.state = State::Dialing(dial);
+        }
+    }
+
+    /// The connection in use owes nothing: one out.
+    fn idle(&mut self) {
+        let leaves = self.moving.as_ref().is_some_and(Move::waits_for_idle);
+        if leaves && self.state == State::Ready {
+            if let Some(probe) = self.probe.take() {
+                self.actions.push_back(Action::Discard(probe));
+            }
+            self.suspect = false;
+            self.actions.push_back(Action::Leave);
+            self.go_with_move();
         }
     }
 
@@ -420,18 +544,11 @@ impl LaneMachine {
             attempt: 0,
             delay: Duration::ZERO,
         }));
-        if let Some(moving) = &mut self.moving {
-            // The old side has gone: no jitter any more, and the target is where everything goes.
-            moving.next = now;
-            let target = (moving.request.target.clone(), moving.request.deadline);
-            if moving.request.for_good {
-                self.home = target.0;
-            } else {
-                self.redirect = Some(target);
-            }
-            self.drive_move(now);
+        match &self.moving {
+            // No jitter any more, and the target is where everything goes.
+            Some(moving) if now < moving.request.deadline => self.go_with_move(),
+            _ => self.redial(now),
         }
-        self.redial(now);
     }
 }
 
@@ -460,12 +577,13 @@ impl Machine for LaneMachine {
                         self.actions.push_back(Action::Report(Report::Suspect(self.at.clone())));
                     }
                     let at = self.at.clone();
-                    self.probe = Some(self.dial(at));
+                    self.probe = Some(self.dial(at, None));
                 }
             }
             Input::Heard => self.suspect = false,
+            Input::Idle => self.idle(),
             Input::Close => {
-                self.give_up_move();
+                self.give_up_move(now);
                 if let State::Dialing(dial) = self.state {
                     self.actions.push_back(Action::Discard(dial));
                 }
@@ -497,6 +615,7 @@ impl Machine for LaneMachine {
         };
         let moving = self.moving.as_ref().map(|moving| match moving.dial {
             Some(_) => moving.request.deadline,
+            None if moving.waits_for_idle() => moving.request.deadline,
             None => moving.next.min(moving.request.deadline),
         });
         [backoff, moving].into_iter().flatten().min()

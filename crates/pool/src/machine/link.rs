@@ -88,8 +88,8 @@ impl LinkMachine {
             actions: VecDeque::new(),
         };
         while let Some(action) = machine.lane.poll_action() {
-            if let Action::Dial { dial, endpoint } = action {
-                machine.actions.push_back(LinkAction::Dial { dial, endpoint });
+            if let Action::Dial { dial, endpoint, address } = action {
+                machine.actions.push_back(LinkAction::Dial { dial, endpoint, address });
             }
         }
         machine
@@ -121,8 +121,8 @@ impl LinkMachine {
     fn settle(&mut self, now: Instant) {
         while let Some(action) = self.lane.poll_action() {
             match action {
-                Action::Dial { dial, endpoint } => {
-                    self.actions.push_back(LinkAction::Dial { dial, endpoint });
+                Action::Dial { dial, endpoint, address } => {
+                    self.actions.push_back(LinkAction::Dial { dial, endpoint, address });
                 }
                 Action::Discard(dial) => {
                     if self.candidate.as_ref().is_some_and(|candidate| candidate.side.dial == dial) {
@@ -132,6 +132,10 @@ impl LinkMachine {
                 }
                 Action::Adopt { dial, .. } => self.adopt(now, dial),
                 Action::Condemn => self.condemn(now),
+                Action::Leave => self.leave(now),
+                // Nothing is owed on a link, and what it still hears before the close is heard.
+                Action::Hush => self.lane.handle_input(now, Input::Idle),
+                Action::Resume => {}
                 Action::Report(report) => self.actions.push_back(LinkAction::Report(report)),
             }
         }
@@ -169,7 +173,28 @@ impl LinkMachine {
     }
 
     fn lose_active(&mut self, now: Instant) {
-        let Some(old) = self.active.take() else { return };
+        if !self.part_with_active() {
+            return;
+        }
+        self.lane.handle_input(now, Input::Lost);
+        match self.candidate.as_ref().map(|candidate| candidate.side.dial) {
+            // It is connected already: nothing is nearer.
+            Some(dial) => self.tell_lane(now, Input::Dialed(dial)),
+            None => self.settle(now),
+        }
+    }
+
+    /// The lane machine closes the connection in use to make room for its successor.
+    fn leave(&mut self, now: Instant) {
+        let Some(dial) = self.active.as_ref().map(|active| active.dial) else { return };
+        self.drop_candidate(now);
+        self.actions.push_back(LinkAction::Discard(dial));
+        self.part_with_active();
+    }
+
+    /// The connection in use is none any more; what it carried has a gap.
+    fn part_with_active(&mut self) -> bool {
+        let Some(old) = self.active.take() else { return false };
         self.suspect = None;
         self.skip = None;
         self.owe_gap(GapInfo { may_repeat: self.candidate.is_some(), since: old.heard });
@@ -178,12 +203,7 @@ impl LinkMachine {
         for name in old.known().filter(|name| !self.wanted.contains(name)) {
             self.actions.push_back(LinkAction::Ended(name.kind, name.text.clone(), EndCause::Asked));
         }
-        self.lane.handle_input(now, Input::Lost);
-        match self.candidate.as_ref().map(|candidate| candidate.side.dial) {
-            // It is connected already: nothing is nearer.
-            Some(dial) => self.tell_lane(now, Input::Dialed(dial)),
-            None => self.settle(now),
-        }
+        true
     }
 
     fn condemn(&mut self, now: Instant) {

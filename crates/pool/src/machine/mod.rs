@@ -5,7 +5,7 @@ mod lane;
 mod link;
 
 pub use backoff::{Backoff, Growth, Seed};
-pub use lane::{Action, DialId, Input, LaneMachine, LaneState, MoveId, MoveRequest, Report};
+pub use lane::{Action, DialId, Input, LaneMachine, LaneState, MoveId, MoveRequest, Overlap, Report};
 pub use link::{
     CUT_CHANNEL, ChannelKind, EndCause, GapInfo, LinkAction, LinkInput, LinkMachine, LinkSettings, Peer,
 };

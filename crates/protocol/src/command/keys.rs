@@ -59,6 +59,41 @@ pub(super) fn all(command: &Command) -> Vec<&[u8]> {
     }
 }
 
+/// Where the time is that a blocking command waits, among its arguments with the name first, and whether it is in
+/// seconds; `None` for those that wait for something else than data.
+fn timeout_place(name: &str, args: &[&[u8]]) -> Option<(usize, bool)> {
+    let last = args.len().checked_sub(1)?;
+    match name {
+        "XREAD" | "XREADGROUP" => {
+            let at = args.iter().position(|arg| arg.eq_ignore_ascii_case(b"BLOCK"))?;
+            (at < last).then_some((at + 1, false))
+        }
+        "BLMPOP" | "BZMPOP" => (last >= 1).then_some((1, true)),
+        "WAIT" | "WAITAOF" => None,
+        _ => (last >= 1).then_some((last, true)),
+    }
+}
+
+/// The same command with another time to wait; zero is for ever.
+pub(super) fn with_block_timeout(command: &Command, wait: Duration) -> Option<Command> {
+    let args: Vec<&[u8]> = command.args().collect();
+    let name = command.spec()?.name();
+    let (place, seconds) = timeout_place(name, &args)?;
+    let mut other = Command::new(name);
+    for (at, arg) in args.iter().enumerate().skip(1) {
+        other = if at != place {
+            other.arg(*arg)
+        } else if seconds {
+            other.arg(wait.as_secs_f64())
+        } else {
+            // Less than a millisecond must not become for ever.
+            let whole = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            other.arg(whole.max(u64::from(!wait.is_zero())))
+        };
+    }
+    Some(other)
+}
+
 /// How long a blocking command waits; `None` for ever.
 pub(super) fn block_timeout(command: &Command) -> Option<Duration> {
     let args: Vec<&[u8]> = command.args().collect();

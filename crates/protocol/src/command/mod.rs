@@ -237,6 +237,17 @@ impl Command {
         if self.is_blocking() { Some(keys::block_timeout(self)) } else { None }
     }
 
+    /// The same command with another time to wait for data, zero for ever; `None` for a command that does not wait for
+    /// data (`WAIT` waits for replicas).
+    pub fn with_block_timeout(&self, wait: Duration) -> Option<Self> {
+        if !self.is_blocking() {
+            return None;
+        }
+        let mut other = keys::with_block_timeout(self, wait)?;
+        other.retry = self.retry;
+        Some(other)
+    }
+
     /// It only reads. A command that the table does not know counts as a write.
     pub fn is_read_only(&self) -> bool {
         self.spec().is_some_and(Spec::is_read_only)
@@ -347,6 +358,30 @@ mod tests {
             Some(&b"k"[..])
         );
         assert_eq!(Command::new("NOSUCH").arg("k").routing_key(), None);
+    }
+
+    #[test]
+    fn a_wait_is_given_another_time() {
+        let with = |words: &[&str], wait| {
+            let (name, args) = words.split_first().unwrap();
+            let other = Command::new(name).args_from(args.to_vec()).with_block_timeout(wait)?;
+            let words: Vec<_> = other.args().map(|arg| String::from_utf8(arg.to_vec()).unwrap()).collect();
+            Some(words.join(" "))
+        };
+        let half = Duration::from_millis(500);
+        assert_eq!(with(&["BLPOP", "a", "b", "9"], half).unwrap(), "BLPOP a b 0.5");
+        assert_eq!(
+            with(&["BLMOVE", "a", "b", "LEFT", "LEFT", "9"], half).unwrap(),
+            "BLMOVE a b LEFT LEFT 0.5"
+        );
+        assert_eq!(with(&["BLMPOP", "9", "1", "a", "LEFT"], half).unwrap(), "BLMPOP 0.5 1 a LEFT");
+        let group = ["XREADGROUP", "GROUP", "g", "c", "BLOCK", "9000", "STREAMS", "s", ">"];
+        assert_eq!(with(&group, half).unwrap(), "XREADGROUP GROUP g c BLOCK 500 STREAMS s >");
+        assert_eq!(with(&group, Duration::from_micros(1)).unwrap().split(' ').nth(5).unwrap(), "1");
+        assert_eq!(with(&["BLPOP", "a", "9"], Duration::ZERO).unwrap(), "BLPOP a 0");
+        for other in [&["WAIT", "1", "0"] as &[_], &["GET", "a"], &["XREAD", "STREAMS", "s", "0"]] {
+            assert_eq!(with(other, half), None, "{other:?}");
+        }
     }
 
     #[test]

@@ -2,17 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use evenkeel_hitless::{
-    Action, Destination, Event as Notable, Input, Move, MoveError, MoveStyle, Origin, Scope,
-};
+use evenkeel_hitless::{Action, Event as Notable, Input, Move, MoveError, MoveStyle, Origin, Scope};
 use evenkeel_pool::{
     DialError,
-    machine::{MoveId, MoveRequest},
+    machine::{MoveId, MoveRequest, Overlap},
 };
-use evenkeel_protocol::{
-    Endpoint,
-    conn::{Step, StepError},
-};
+use evenkeel_protocol::conn::{Step, StepError};
 
 use super::{Director, Order};
 use crate::{
@@ -45,24 +40,38 @@ impl Director {
         let conn = request.conn;
         let failed = |cause| Input::MoveFailed { conn, cause };
         let Some(carrier) = self.carrier_of(core, conn) else { return self.tell(failed(MoveError::Closed)) };
-        if !matches!(request.style, MoveStyle::Beside) {
-            return self.tell(failed(MoveError::Unsupported));
+        if carrier.info().is_none_or(|info| info.number != conn.0) {
+            // It drains already, or has gone a moment ago.
+            return self.tell(failed(MoveError::Closed));
         }
-        // A lease that nobody uses is closed: the next one is dialled at the target.
-        if let Carrier::Lane(lane) = &carrier
-            && core.discard_idle_lease(lane.id())
-        {
-            return;
-        }
-        let target = destination(&request.to);
+        let target = request.to.endpoint.clone();
         if !core.allows(&target) {
             return self.tell(failed(MoveError::Forbidden));
         }
         let now = clock::now();
         let mut order = MoveRequest::new(MoveId(conn.0), target, now, request.deadline);
         order.drain = request.drain_until.saturating_duration_since(now);
+        order.address = request.to.address;
+        // What leads there by name is what has to change, and what comes of one attempt is the engine's to judge.
+        order.renew = true;
+        order.once = true;
+        match request.style {
+            MoveStyle::Beside => {}
+            MoveStyle::InPlace => order.overlap = Overlap::InPlace,
+            MoveStyle::Quiet { dial_at } => {
+                order.overlap = Overlap::Quiet;
+                order.not_before = dial_at;
+                order.once = false;
+            }
+            _ => return self.tell(failed(MoveError::Unsupported)),
+        }
+        let at_once = order.overlap != Overlap::Beside;
         if !carrier.move_to(order) {
-            self.tell(failed(MoveError::Closed));
+            return self.tell(failed(MoveError::Closed));
+        }
+        // The connection is left without a successor beside it: what waits on it must have ended before.
+        if at_once && let (Carrier::Lane(lane), Some(info)) = (&carrier, carrier.info()) {
+            core.end_wait(lane.id(), &info);
         }
     }
 
@@ -126,16 +135,16 @@ impl Director {
 
 fn notable(core: &Core, event: &Notable) {
     tracing::debug!(target: "evenkeel::hitless", ?event, "maintenance");
-    if let Notable::HandoffFinished { endpoint, took, .. } = event {
+    if let Notable::HandoffFinished { endpoint, moved, abandoned, waited, took, .. } = event {
         let to = core.place_of_home(endpoint).unwrap_or_else(|| endpoint.clone());
-        core.events().emit(&Event::HandedOff { from: endpoint.clone(), to, took: *took });
-    }
-}
-
-fn destination(to: &Destination) -> Endpoint {
-    match to.address {
-        Some(address) => Endpoint::new(&address.to_string(), to.endpoint.port()),
-        None => to.endpoint.clone(),
+        core.events().emit(&Event::HandedOff {
+            from: endpoint.clone(),
+            to,
+            waited: *waited,
+            took: *took,
+            moved: *moved,
+            abandoned: *abandoned,
+        });
     }
 }
 

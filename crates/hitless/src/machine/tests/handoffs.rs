@@ -8,10 +8,49 @@ fn one_announcement_moves_every_connection_of_the_endpoint_within_the_jitter() {
     let mut script = Script::open(3);
     assert!(matches!(script.hear(0, &at(2, OLD), moving(1, 15, Some(NEW))), Outcome::HandoffStarted(_)));
     script.until(500);
-    assert_eq!(script.moved_to(), [(1, NEW.into()), (2, NEW.into()), (3, NEW.into())]);
-    // All at once, after one jitter.
-    let times: Vec<_> = script.moves().iter().map(|(ms, ..)| *ms).collect();
-    assert!(times.iter().all(|ms| *ms == times[0]), "{times:?}");
+    // One goes ahead, and all others at once when it has arrived, after one jitter.
+    let first = script.moves()[0].0;
+    assert_eq!(script.moves()[0], (first, 1, NEW.into()));
+    let mut script = Script::open(3);
+    script.hear(0, &at(2, OLD), moving(1, 15, Some(NEW)));
+    script.until(first + 1);
+    assert_eq!(script.moved_to(), [(1, NEW.into())]);
+    script.switched(first + 2, 1, moved(9, NEW));
+    assert_eq!(script.moves()[1..], [(first + 2, 2, NEW.into()), (first + 2, 3, NEW.into())]);
+}
+
+#[test]
+fn a_dead_target_is_met_by_one_connection_and_not_by_all() {
+    let mut script = Script::open(8);
+    script.hear(0, &at(2, OLD), moving(1, 3, Some(NEW)));
+    let mut answered = 0;
+    while script.now < 2_000 {
+        script.until(script.now + 1);
+        let to_target: Vec<_> = script.moves().iter().filter(|(.., to)| to == NEW).cloned().collect();
+        if to_target.len() > answered {
+            answered = to_target.len();
+            script.failed(script.now, to_target[answered - 1].1, MoveError::Unreachable);
+        }
+    }
+    assert!(answered <= 4, "{:?}", script.moves());
+    // All go by the name when it is likely to be right.
+    script.until(2_300);
+    let by_name = script.moves().iter().filter(|(.., to)| to == NAME).count();
+    assert_eq!(by_name, 8, "{:?}", script.moves());
+}
+
+#[test]
+fn a_target_that_does_not_answer_holds_the_others_up_for_a_moment_only() {
+    let mut script = Script::open(3);
+    script.hear(0, &at(2, OLD), moving(1, 15, Some(NEW)));
+    while script.moves().is_empty() {
+        script.until(script.now + 1);
+    }
+    let first = script.now;
+    script.until(first + 98);
+    assert_eq!(script.moves().len(), 1);
+    script.until(first + 101);
+    assert_eq!(script.moves().len(), 3);
 }
 
 #[test]

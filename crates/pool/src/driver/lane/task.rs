@@ -15,10 +15,10 @@ use super::{LaneConfig, LaneObserver, Order, Readiness, Shared};
 use crate::{
     driver::{
         clock,
-        dial::{DialError, Dialed, dial},
+        dial::{ConnInfo, DialError, Dialed, dial_at},
         wire::{Ended, Wire},
     },
-    machine::{Action, DialId, Input, LaneMachine, Report, Seed},
+    machine::{Action, DialId, Input, LaneMachine, Overlap, Report, Seed},
     queue::Sent,
 };
 
@@ -47,6 +47,16 @@ pub(crate) struct LaneTask {
     silent_since: Option<Instant>,
     /// A wake came with something to write: other callers had their turn to append.
     yielded: bool,
+    /// Nothing is written to the connection in use: it is about to be left.
+    hushed: bool,
+    /// The machine knows that the connection in use owes nothing.
+    idle_told: bool,
+    /// A connection that was lost while its successor was on the way; it is told as closed when that is decided.
+    left: Option<(Arc<ConnInfo>, bool)>,
+    /// A successor that waits until the caller's state on the connection in use is no more.
+    parked: Option<DialId>,
+    /// Something was decided that the last look at the connection did not know.
+    look_again: bool,
     replies: Vec<(Sent, Reply)>,
     pushes: Vec<Reply>,
     wakers: Vec<Waker>,
@@ -62,7 +72,7 @@ impl LaneTask {
         orders: mpsc::Receiver<Order>,
         seed: Seed,
     ) -> Self {
-        let machine = LaneMachine::new(endpoint, config.backoff, seed);
+        let machine = LaneMachine::new_at(endpoint, config.address, config.backoff, seed);
         Self {
             shared,
             config,
@@ -78,6 +88,11 @@ impl LaneTask {
             timer_at: None,
             silent_since: None,
             yielded: false,
+            hushed: false,
+            idle_told: false,
+            left: None,
+            parked: None,
+            look_again: false,
             replies: Vec::new(),
             pushes: Vec::new(),
             wakers: Vec::new(),
@@ -94,15 +109,31 @@ impl LaneTask {
     fn act(&mut self) {
         while let Some(action) = self.machine.poll_action() {
             match action {
-                Action::Dial { dial: id, endpoint } => {
+                Action::Dial { dial: id, endpoint, address } => {
                     let config = self.config.dial.clone();
-                    self.dials.push((id, Box::pin(async move { dial(&endpoint, &config).await })));
+                    let dialing = async move { dial_at(&endpoint, address, &config).await };
+                    self.dials.push((id, Box::pin(dialing)));
+                    self.look_again = true;
+                }
+                Action::Hush | Action::Resume => {
+                    self.hushed = action == Action::Hush;
+                    self.idle_told = false;
+                    self.look_again = true;
+                }
+                Action::Leave => {
+                    if let Some(wire) = self.active.take() {
+                        self.forget_left();
+                        self.left = Some((Arc::clone(&wire.info), false));
+                        self.shared.info.store(None);
+                        self.give_back(wire);
+                    }
                 }
                 Action::Discard(id) => {
+                    self.parked.take_if(|parked| *parked == id);
                     self.dials.retain(|(known, _)| *known != id);
                     self.dialed.retain(|(known, _)| *known != id);
                 }
-                Action::Adopt { dial: id, drain_until } => self.adopt(id, drain_until),
+                Action::Adopt { dial: id, drain_until, moved } => self.adopt(id, drain_until, moved),
                 Action::Condemn => {
                     if let Some(wire) = self.active.take() {
                         self.bury(wire, false);
@@ -114,7 +145,14 @@ impl LaneTask {
         }
     }
 
-    fn report(&self, report: Report) {
+    fn report(&mut self, report: Report) {
+        if matches!(report, Report::MoveFailed(_)) {
+            self.forget_left();
+            // A lease's connection is not dialled again for nobody.
+            if self.active.is_none() && self.machine.moving().is_none() && !self.config.reconnect {
+                self.shared.retire();
+            }
+        }
         match &report {
             Report::Connected { .. } => {
                 self.shared.last_error.store(None);
@@ -138,7 +176,8 @@ impl LaneTask {
         self.observer.report(self.shared.id, report);
     }
 
-    fn adopt(&mut self, id: DialId, drain_until: Instant) {
+    fn adopt(&mut self, id: DialId, drain_until: Instant, moved: bool) {
+        self.hushed = false;
         let Some(index) = self.dialed.iter().position(|(known, _)| *known == id) else { return };
         let (_, dialed) = self.dialed.swap_remove(index);
         let (wire, pushes) = Wire::new(dialed, self.config.limits);
@@ -150,7 +189,13 @@ impl LaneTask {
             self.draining.push((old, drain_until));
         }
         self.shared.info.store(Some(Arc::clone(&wire.info)));
+        if moved && left.is_none() {
+            left = self.left.as_ref().map(|(info, _)| Arc::clone(info));
+        } else {
+            self.forget_left();
+        }
         self.observer.opened(self.shared.id, &wire.info, left.as_ref());
+        self.forget_left();
         for push in pushes {
             self.observer.push(self.shared.id, &wire.info, push, true);
         }
@@ -162,10 +207,21 @@ impl LaneTask {
     /// A connection has ended: tells who waited on it, keeps what never left.
     fn bury(&mut self, wire: Wire, by_peer: bool) {
         let info = Arc::clone(&wire.info);
+        self.give_back(wire);
+        self.observer.closed(self.shared.id, &info, by_peer);
+    }
+
+    fn give_back(&mut self, wire: Wire) {
         let (in_flight, written, mut batch) = wire.into_remains();
         self.shared.queue.lock().lose(in_flight.into_iter(), written, &mut batch, &mut self.wakers);
         self.wake();
-        self.observer.closed(self.shared.id, &info, by_peer);
+    }
+
+    /// Tells that a connection has gone which its successor did not come in time for.
+    fn forget_left(&mut self) {
+        if let Some((info, by_peer)) = self.left.take() {
+            self.observer.closed(self.shared.id, &info, by_peer);
+        }
     }
 
     fn wake(&mut self) {
@@ -177,8 +233,16 @@ impl LaneTask {
     fn lost(&mut self, wire: Wire, ended: &Ended) {
         let by_peer = matches!(ended, Ended::Closed)
             || matches!(ended, Ended::Io(error) if error.kind() == io::ErrorKind::ConnectionReset);
-        self.bury(wire, by_peer);
-        if self.config.reconnect {
+        // The state of a caller's on it has gone with it: what is bound to that state must not run elsewhere.
+        let moving = self.machine.moving().is_some() && !self.shared.is_pinned();
+        if moving {
+            self.forget_left();
+            self.left = Some((Arc::clone(&wire.info), by_peer));
+            self.give_back(wire);
+        } else {
+            self.bury(wire, by_peer);
+        }
+        if self.config.reconnect || moving {
             self.input(Input::Lost);
         } else {
             self.end();
@@ -196,6 +260,7 @@ impl LaneTask {
         for (wire, _) in std::mem::take(&mut self.draining) {
             self.bury(wire, false);
         }
+        self.forget_left();
         self.shared.queue.lock().abandon(&mut self.wakers);
         self.wake();
         self.shared.info.store(None);
@@ -205,6 +270,10 @@ impl LaneTask {
     fn poll_orders(&mut self, cx: &mut Context<'_>) {
         while let Poll::Ready(Some(order)) = self.orders.poll_recv(cx) {
             match order {
+                // A caller's state on the connection cannot be moved, and must not be silenced.
+                Order::Move(request) if request.overlap != Overlap::Beside && self.shared.is_pinned() => {
+                    self.report(Report::MoveFailed(request.id));
+                }
                 Order::Move(request) => self.input(Input::Move(request)),
                 Order::Close(deadline) => {
                     let mut wakers = Vec::new();
@@ -237,7 +306,12 @@ impl LaneTask {
                     match result {
                         Ok(dialed) => {
                             self.dialed.push((id, dialed));
-                            self.input(Input::Dialed(id));
+                            let for_move = self.machine.moving().is_some_and(|(dial, _)| dial == Some(id));
+                            if for_move && self.active.is_some() && self.shared.is_pinned() {
+                                self.parked = Some(id);
+                            } else {
+                                self.input(Input::Dialed(id));
+                            }
                         }
                         Err(error) => {
                             let refused = error.is_refused();
@@ -250,7 +324,8 @@ impl LaneTask {
                                 }
                                 connecting
                             });
-                            if self.config.reconnect || self.active.is_some() {
+                            let goes_on = self.active.is_some() || self.machine.moving().is_some();
+                            if self.config.reconnect || goes_on {
                                 self.input(Input::DialFailed { dial: id, refused });
                             } else {
                                 self.end();
@@ -321,6 +396,18 @@ impl LaneTask {
                 Poll::Pending => break,
             }
             let mut queue = self.shared.queue.lock();
+            if self.hushed {
+                queue.sleep_offline(cx.waker());
+                drop(queue);
+                self.yielded = false;
+                if wire.owed() == 0 && !self.idle_told {
+                    self.idle_told = true;
+                    self.active = Some(wire);
+                    self.input(Input::Idle);
+                    return true;
+                }
+                break;
+            }
             if queue.sleep(cx.waker()) {
                 self.yielded = false;
                 break;
@@ -401,13 +488,24 @@ impl LaneTask {
     }
 }
 
+impl LaneTask {
+    /// Takes the successor that waited for the caller's state to go.
+    fn unpark(&mut self) {
+        if let Some(id) = self.parked.take_if(|_| !self.shared.is_pinned()) {
+            self.input(Input::Dialed(id));
+        }
+    }
+}
+
 impl Future for LaneTask {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let task = self.get_mut();
+        task.look_again = false;
         task.act();
         task.poll_orders(cx);
+        task.unpark();
         let mut again = false;
         while !task.done && task.poll_dials(cx) {}
         if !task.draining.is_empty() {
@@ -439,7 +537,7 @@ impl Future for LaneTask {
         if task.done {
             return Poll::Ready(());
         }
-        if again {
+        if again || task.look_again {
             cx.waker().wake_by_ref();
         }
         Poll::Pending

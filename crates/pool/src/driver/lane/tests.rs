@@ -141,6 +141,125 @@ async fn a_move_loses_nothing_and_leaves_the_old_side() {
     assert_eq!((accepted_old.load(Ordering::SeqCst), accepted_new.load(Ordering::SeqCst)), (1, 1));
 }
 
+/// Keeps what a lane reports of moves.
+#[derive(Default)]
+struct Ear {
+    reports: Mutex<Vec<Report>>,
+    opened: Mutex<Vec<(u64, Option<u64>)>>,
+    closed: Mutex<Vec<u64>>,
+}
+
+impl LaneObserver for Ear {
+    fn report(&self, _lane: LaneId, report: Report) {
+        self.reports.lock().push(report);
+    }
+
+    fn opened(&self, _lane: LaneId, info: &Arc<ConnInfo>, instead_of: Option<&Arc<ConnInfo>>) {
+        self.opened.lock().push((info.number, instead_of.map(|info| info.number)));
+    }
+
+    fn closed(&self, _lane: LaneId, info: &Arc<ConnInfo>, _by_peer: bool) {
+        self.closed.lock().push(info.number);
+    }
+}
+
+async fn until(what: impl Fn() -> bool) {
+    let patience = tokio::time::timeout(Duration::from_secs(5), async {
+        while !what() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    patience.await.unwrap();
+}
+
+fn renewal(target: &Endpoint, overlap: crate::machine::Overlap, dial_in: Duration) -> MoveRequest {
+    let now = clock::now();
+    let mut request =
+        MoveRequest::new(crate::machine::MoveId(1), target.clone(), now, now + Duration::from_secs(3));
+    (request.renew, request.overlap, request.not_before) = (true, overlap, now + dial_in);
+    request
+}
+
+#[tokio::test]
+async fn a_quiet_lane_writes_nothing_until_its_successor_stands() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let old = Endpoint::new("127.0.0.1", listener.local_addr().unwrap().port());
+    let close_old = watch::Sender::new(false);
+    let mut closing = close_old.subscribe();
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        tokio::select! {
+            () = serve(stream, Duration::ZERO) => {}
+            _ = closing.changed() => {}
+        }
+    });
+    let (new, accepted_new, _server_new) = listen(Duration::ZERO).await;
+    let ear = Arc::new(Ear::default());
+    let observer: Arc<dyn LaneObserver> = Arc::<Ear>::clone(&ear);
+    // As a lease's: a connection that is lost in its quiet time is not the end of it.
+    let lane = Lane::start(LaneId(1), old, LaneConfig::default().reconnect(false), observer);
+    assert!(lane.ready().await);
+    let old_number = lane.info().unwrap().number;
+    assert!(lane.move_to(renewal(&new, crate::machine::Overlap::Quiet, Duration::from_secs(2))));
+    tokio::task::yield_now().await;
+    let waiting = {
+        let lane = lane.clone();
+        tokio::spawn(async move { text(echo(&lane, "later").await) })
+    };
+    until(|| lane.in_flight() == 1).await;
+    assert_eq!(accepted_new.load(Ordering::SeqCst), 0);
+    // The server closes: its last connection ends with the sender.
+    close_old.send_replace(true);
+    until(|| accepted_new.load(Ordering::SeqCst) == 1).await;
+    assert_eq!(waiting.await.unwrap(), "later");
+    // The successor takes the place of the lost one in one step.
+    until(|| ear.closed.lock().contains(&old_number)).await;
+    assert_eq!(ear.opened.lock().last().unwrap().1, Some(old_number));
+}
+
+#[tokio::test]
+async fn a_lane_that_moves_in_place_answers_everything_first() {
+    let (old, accepted_old, _server_old) = listen(Duration::from_millis(20)).await;
+    let (new, accepted_new, _server_new) = listen(Duration::ZERO).await;
+    let ear = Arc::new(Ear::default());
+    let observer: Arc<dyn LaneObserver> = Arc::<Ear>::clone(&ear);
+    let lane = Lane::start(LaneId(1), old, LaneConfig::default().reconnect(false), observer);
+    assert!(lane.ready().await);
+    let owed: Vec<_> = (0..3)
+        .map(|number| {
+            let lane = lane.clone();
+            tokio::spawn(async move { text(echo(&lane, &number.to_string()).await) })
+        })
+        .collect();
+    until(|| lane.in_flight() == 3).await;
+    assert!(lane.move_to(renewal(&new, crate::machine::Overlap::InPlace, Duration::ZERO)));
+    for (number, owed) in owed.into_iter().enumerate() {
+        assert_eq!(owed.await.unwrap(), number.to_string());
+    }
+    until(|| ear.reports.lock().contains(&Report::Moved(crate::machine::MoveId(1)))).await;
+    assert_eq!(text(echo(&lane, "there").await), "there");
+    assert_eq!((accepted_old.load(Ordering::SeqCst), accepted_new.load(Ordering::SeqCst)), (1, 1));
+    assert_eq!(lane.endpoint(), new);
+}
+
+#[tokio::test]
+async fn a_pinned_lane_stays_until_it_is_let_go() {
+    let (old, _, _server_old) = listen(Duration::ZERO).await;
+    let (new, accepted_new, _server_new) = listen(Duration::ZERO).await;
+    let lane = lane(&old);
+    assert!(lane.ready().await);
+    lane.pin(true);
+    assert!(lane.move_to(renewal(&new, crate::machine::Overlap::Beside, Duration::ZERO)));
+    until(|| accepted_new.load(Ordering::SeqCst) == 1).await;
+    for round in 0..50 {
+        assert_eq!(text(echo(&lane, &round.to_string()).await), round.to_string());
+        assert_eq!(lane.endpoint(), old);
+    }
+    lane.pin(false);
+    until(|| lane.endpoint() == new).await;
+    assert_eq!(text(echo(&lane, "there").await), "there");
+}
+
 #[tokio::test]
 async fn deadlines_hold_when_nobody_answers() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     driver::{
         clock,
-        dial::{ConnInfo, DialConfig, DialError, Dialed, dial},
+        dial::{ConnInfo, DialConfig, DialError, Dialed, dial_at},
     },
     machine::{ChannelKind, DialId, LinkAction, LinkInput, LinkMachine, Report, Seed},
 };
@@ -85,9 +85,10 @@ impl LinkTask {
                     self.observer.refused(link, kind, channels, error);
                 }
                 LinkAction::Gap(gap) => self.observer.gap(link, gap),
-                LinkAction::Dial { dial: id, endpoint } => {
+                LinkAction::Dial { dial: id, endpoint, address } => {
                     let config = self.dial.clone();
-                    self.dials.push((id, Box::pin(async move { dial(&endpoint, &config).await })));
+                    let dialing = async move { dial_at(&endpoint, address, &config).await };
+                    self.dials.push((id, Box::pin(dialing)));
                 }
                 LinkAction::Discard(id) => {
                     self.dials.retain(|(known, _)| *known != id);

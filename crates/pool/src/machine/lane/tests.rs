@@ -60,10 +60,13 @@ impl Script {
         let mut list = Vec::new();
         while let Some(action) = self.machine.poll_action() {
             list.push(match action {
-                Action::Dial { dial, endpoint } => format!("dial {} {endpoint}", dial.0),
+                Action::Dial { dial, endpoint, .. } => format!("dial {} {endpoint}", dial.0),
                 Action::Discard(dial) => format!("discard {}", dial.0),
                 Action::Adopt { dial, .. } => format!("adopt {}", dial.0),
                 Action::Condemn => "condemn".into(),
+                Action::Hush => "hush".into(),
+                Action::Leave => "leave".into(),
+                Action::Resume => "resume".into(),
                 Action::Report(Report::Connected { again, endpoint }) => {
                     format!("connected again={again} {endpoint}")
                 }
@@ -134,9 +137,126 @@ fn a_connection_lost_during_a_move_goes_on_at_the_target_and_falls_back() {
     script.ready();
     let request = script.request(7, 500, 3000);
     script.input(0, Input::Move(request));
-    assert_eq!(script.input(100, Input::Lost), ["reconnecting 0", "dial 1 b:1", "dial 2 b:1"]);
-    assert_eq!(script.input(101, Input::DialFailed { dial: DialId(2), refused: true }), ["dial 3 a:1"]);
-    assert_eq!(script.input(102, Input::Dialed(DialId(3))), ["adopt 3", "connected again=true a:1"]);
+    assert_eq!(script.input(100, Input::Lost), ["reconnecting 0", "dial 1 b:1"]);
+    assert_eq!(script.input(101, Input::DialFailed { dial: DialId(1), refused: true }), ["dial 2 a:1"]);
+    assert_eq!(script.input(102, Input::Dialed(DialId(2))), ["adopt 2", "connected again=true a:1"]);
+}
+
+/// A move to where the lane is already: what is behind the name has changed.
+fn renewal(script: &Script, overlap: Overlap) -> MoveRequest {
+    let mut request = MoveRequest::new(MoveId(7), a(), script.at(0), script.at(2000));
+    (request.renew, request.once, request.overlap) = (true, overlap != Overlap::Quiet, overlap);
+    request.not_before = script.at(1000);
+    request
+}
+
+#[test]
+fn a_renewal_dials_the_same_name_again() {
+    let mut script = Script::new();
+    script.ready();
+    let mut request = renewal(&script, Overlap::Beside);
+    request.not_before = script.at(0);
+    assert_eq!(script.input(0, Input::Move(request)), ["dial 1 a:1"]);
+    assert_eq!(script.input(1, Input::Dialed(DialId(1))), ["adopt 1", "moved 7"]);
+}
+
+#[test]
+fn a_move_that_is_tried_once_is_told_at_its_first_failure() {
+    let mut script = Script::new();
+    script.ready();
+    let mut request = script.request(7, 0, 1000);
+    request.once = true;
+    assert_eq!(script.input(0, Input::Move(request)), ["dial 1 b:1"]);
+    assert_eq!(script.input(1, Input::DialFailed { dial: DialId(1), refused: true }), ["move failed 7"]);
+    assert_eq!((script.machine.state(), script.next()), (LaneState::Ready, None));
+}
+
+#[test]
+fn a_quiet_move_dials_when_the_peer_has_closed() {
+    let mut script = Script::new();
+    script.ready();
+    let request = renewal(&script, Overlap::Quiet);
+    assert_eq!(script.input(0, Input::Move(request)), ["hush"]);
+    assert!(script.input(1, Input::Idle).is_empty());
+    assert_eq!(script.input(990, Input::Lost), ["reconnecting 0", "dial 1 a:1"]);
+    assert_eq!(
+        script.input(991, Input::Dialed(DialId(1))),
+        ["adopt 1", "connected again=true a:1", "moved 7"]
+    );
+}
+
+#[test]
+fn a_quiet_move_dials_at_its_time_when_the_peer_has_not_closed() {
+    let mut script = Script::new();
+    script.ready();
+    let request = renewal(&script, Overlap::Quiet);
+    script.input(0, Input::Move(request));
+    assert_eq!(script.timeout(1000), ["dial 1 a:1"]);
+    assert_eq!(script.input(1001, Input::Dialed(DialId(1))), ["adopt 1", "moved 7"]);
+}
+
+#[test]
+fn a_quiet_move_that_finds_nobody_uses_the_old_connection_again() {
+    let mut script = Script::new();
+    script.ready();
+    let request = renewal(&script, Overlap::Quiet);
+    script.input(0, Input::Move(request));
+    assert_eq!(script.timeout(1000), ["dial 1 a:1"]);
+    // Soon and again: callers wait.
+    assert!(script.input(1000, Input::DialFailed { dial: DialId(1), refused: true }).is_empty());
+    assert_eq!(script.next(), Some(1002));
+    assert_eq!(script.timeout(1002), ["dial 2 a:1"]);
+    assert_eq!(script.timeout(2000), ["discard 2", "resume", "move failed 7"]);
+    assert_eq!(script.machine.state(), LaneState::Ready);
+}
+
+#[test]
+fn a_move_in_place_lets_the_old_connection_answer_and_leave_first() {
+    let mut script = Script::new();
+    script.ready();
+    let request = renewal(&script, Overlap::InPlace);
+    assert_eq!(script.input(0, Input::Move(request)), ["hush"]);
+    assert!(script.timeout(1000).is_empty());
+    assert_eq!(script.input(1100, Input::Idle), ["leave", "dial 1 a:1"]);
+    assert_eq!(
+        script.input(1101, Input::Dialed(DialId(1))),
+        ["adopt 1", "connected again=true a:1", "moved 7"]
+    );
+}
+
+#[test]
+fn a_move_in_place_that_fails_goes_home() {
+    let mut script = Script::new();
+    script.ready();
+    let mut request = renewal(&script, Overlap::InPlace);
+    request.target = b();
+    script.input(0, Input::Move(request));
+    assert_eq!(script.input(1, Input::Idle), ["leave", "dial 1 b:1"]);
+    let failed = Input::DialFailed { dial: DialId(1), refused: false };
+    assert_eq!(script.input(2, failed), ["move failed 7", "dial 2 a:1"]);
+    assert_eq!(script.input(3, Input::Dialed(DialId(2))), ["adopt 2", "connected again=true a:1"]);
+}
+
+#[test]
+fn a_move_in_place_that_never_gets_its_turn_changes_nothing() {
+    let mut script = Script::new();
+    script.ready();
+    let request = renewal(&script, Overlap::InPlace);
+    script.input(0, Input::Move(request));
+    assert_eq!(script.timeout(2000), ["resume", "move failed 7"]);
+    assert_eq!(script.machine.state(), LaneState::Ready);
+}
+
+#[test]
+fn a_dial_that_carries_the_lane_alone_is_replaced_by_a_newer_move() {
+    let mut script = Script::new();
+    script.ready();
+    script.input(0, Input::Move(renewal(&script, Overlap::Quiet)));
+    assert_eq!(script.input(1, Input::Lost), ["reconnecting 0", "dial 1 a:1"]);
+    let mut newer = script.request(8, 500, 1000);
+    newer.renew = true;
+    assert_eq!(script.input(2, Input::Move(newer)), ["discard 1", "move failed 7", "dial 2 b:1"]);
+    assert_eq!(script.input(3, Input::Dialed(DialId(2))), ["adopt 2", "connected again=true b:1", "moved 8"]);
 }
 
 #[test]

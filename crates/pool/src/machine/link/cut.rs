@@ -138,10 +138,10 @@ impl LinkMachine {
         };
         let old = self.active.replace(side);
         self.suspect = None;
+        self.actions.push_back(LinkAction::Use(dial));
         if let Some(old) = &old {
             self.actions.push_back(LinkAction::Discard(old.dial));
         }
-        self.actions.push_back(LinkAction::Use(dial));
         self.announce(old.as_ref());
         self.tell_gap();
         self.actions.extend(held.into_iter().map(LinkAction::Deliver));

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
@@ -88,6 +89,8 @@ pub enum LinkAction {
         dial: DialId,
         /// Where.
         endpoint: Endpoint,
+        /// This address of it, rather than what a lookup says.
+        address: Option<IpAddr>,
     },
     /// Let go of a dial, or close its connection.
     Discard(DialId),
@@ -128,7 +131,7 @@ impl fmt::Debug for LinkAction {
         match self {
             Self::Confirmed(kind, _) => write!(f, "Confirmed({kind:?})"),
             Self::Deliver(_) => f.write_str("Deliver"),
-            Self::Dial { dial, endpoint } => write!(f, "Dial({}, {endpoint})", dial.0),
+            Self::Dial { dial, endpoint, .. } => write!(f, "Dial({}, {endpoint})", dial.0),
             Self::Discard(dial) => write!(f, "Discard({})", dial.0),
             Self::Ended(kind, _, cause) => write!(f, "Ended({kind:?}, {cause:?})"),
             Self::Gap(gap) => write!(f, "{gap:?}"),
