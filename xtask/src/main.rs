@@ -6,6 +6,7 @@
 
 mod bench;
 mod ci;
+mod commands;
 mod demo;
 mod failover_bench;
 mod failure;
@@ -32,6 +33,8 @@ enum Command {
     Bench(bench::Args),
     /// Everything that must hold before a change lands: format, lints, the pure build, docs, tidy, tests
     Ci(ci::Args),
+    /// The command table of the codec, from what servers say of themselves
+    Commands(commands::Args),
     /// The demo: a load, trouble, and a page that shows what it does to the load
     Demo(demo::Args),
     /// Races of the client, and of its peers, through failovers and reshards on real servers
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Bench(args) => bench::run(&args),
         Command::Ci(args) => ci::run(&args),
+        Command::Commands(args) => commands::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::FailoverBench(args) => failover_bench::run(&args),
         Command::HandoffBench(args) => handoff_bench::run(&args),

@@ -1,6 +1,6 @@
 //! Made by `cargo xtask commands` from the servers' own COMMAND output; not edited by hand.
 //!
-//! Servers: redis_version:7.0.15, redis_version:7.2.4.
+//! Servers: redis 7.0.15, redis 8.0.2, redis 8.6.3, valkey 8.1.1, valkey 9.1.2.
 
 use super::spec::{
     ADMIN, BLOCKING, CONTAINER, MAY_REPLICATE, MOVABLE_KEYS, PUBSUB, READ_ONLY, Request, Response, Spec,
@@ -84,6 +84,7 @@ pub(super) const SPECS: &[Spec] = &[
     Spec::new("CLUSTER LINKS", 0, (0, 0, 0), Request::Default, Response::Default),
     Spec::new("CLUSTER MEET", ADMIN, (0, 0, 0), Request::Default, Response::Default),
     Spec::new("CLUSTER MIGRATESLOTS", ADMIN, (0, 0, 0), Request::Default, Response::Default),
+    Spec::new("CLUSTER MIGRATION", ADMIN, (0, 0, 0), Request::Default, Response::Default),
     Spec::new("CLUSTER MYID", 0, (0, 0, 0), Request::Default, Response::Default),
     Spec::new("CLUSTER MYSHARDID", 0, (0, 0, 0), Request::Default, Response::Default),
     Spec::new("CLUSTER NODES", 0, (0, 0, 0), Request::Default, Response::Default),
@@ -124,7 +125,9 @@ pub(super) const SPECS: &[Spec] = &[
     Spec::new("DECR", WRITE, (1, 1, 1), Request::Default, Response::Default),
     Spec::new("DECRBY", WRITE, (1, 1, 1), Request::Default, Response::Default),
     Spec::new("DEL", WRITE, (1, -1, 1), Request::MultiShard, Response::AggSum),
+    Spec::new("DELEX", WRITE, (1, 1, 1), Request::Default, Response::Default),
     Spec::new("DELIFEQ", WRITE, (1, 1, 1), Request::Default, Response::Default),
+    Spec::new("DIGEST", READ_ONLY, (1, 1, 1), Request::Default, Response::Default),
     Spec::new("DISCARD", 0, (0, 0, 0), Request::Default, Response::Default),
     Spec::new("DUMP", READ_ONLY, (1, 1, 1), Request::Default, Response::Default),
     Spec::new("ECHO", 0, (0, 0, 0), Request::Default, Response::Default),
@@ -184,6 +187,12 @@ pub(super) const SPECS: &[Spec] = &[
     Spec::new("HLEN", READ_ONLY, (1, 1, 1), Request::Default, Response::Default),
     Spec::new("HMGET", READ_ONLY, (1, 1, 1), Request::Default, Response::Default),
     Spec::new("HMSET", WRITE, (1, 1, 1), Request::Default, Response::Default),
+    Spec::new("HOTKEYS", CONTAINER, (0, 0, 0), Request::Default, Response::Default),
+    Spec::new("HOTKEYS GET", ADMIN, (0, 0, 0), Request::Special, Response::Special),
+    Spec::new("HOTKEYS HELP", 0, (0, 0, 0), Request::Default, Response::Default),
+    Spec::new("HOTKEYS RESET", ADMIN, (0, 0, 0), Request::Special, Response::Default),
+    Spec::new("HOTKEYS START", ADMIN, (0, 0, 0), Request::Special, Response::Default),
+    Spec::new("HOTKEYS STOP", ADMIN, (0, 0, 0), Request::Special, Response::Default),
     Spec::new("HPERSIST", WRITE, (1, 1, 1), Request::Default, Response::Default),
     Spec::new("HPEXPIRE", WRITE, (1, 1, 1), Request::Default, Response::Default),
     Spec::new("HPEXPIREAT", WRITE, (1, 1, 1), Request::Default, Response::Default),
@@ -344,6 +353,7 @@ pub(super) const SPECS: &[Spec] = &[
     Spec::new("SYNC", ADMIN, (0, 0, 0), Request::Default, Response::Default),
     Spec::new("TIME", 0, (0, 0, 0), Request::Default, Response::Default),
     Spec::new("TOUCH", READ_ONLY, (1, -1, 1), Request::MultiShard, Response::AggSum),
+    Spec::new("TRIMSLOTS", WRITE, (0, 0, 0), Request::Default, Response::Default),
     Spec::new("TTL", READ_ONLY, (1, 1, 1), Request::Default, Response::Default),
     Spec::new("TYPE", READ_ONLY, (1, 1, 1), Request::Default, Response::Default),
     Spec::new("UNLINK", WRITE, (1, -1, 1), Request::MultiShard, Response::AggSum),
@@ -353,10 +363,13 @@ pub(super) const SPECS: &[Spec] = &[
     Spec::new("WAITAOF", BLOCKING, (0, 0, 0), Request::AllShards, Response::AggMin),
     Spec::new("WATCH", 0, (1, -1, 1), Request::Default, Response::Default),
     Spec::new("XACK", WRITE, (1, 1, 1), Request::Default, Response::Default),
+    Spec::new("XACKDEL", WRITE, (1, 1, 1), Request::Default, Response::Default),
     Spec::new("XADD", WRITE, (1, 1, 1), Request::Default, Response::Default),
     Spec::new("XAUTOCLAIM", WRITE, (1, 1, 1), Request::Default, Response::Default),
+    Spec::new("XCFGSET", WRITE, (1, 1, 1), Request::Default, Response::Default),
     Spec::new("XCLAIM", WRITE, (1, 1, 1), Request::Default, Response::Default),
     Spec::new("XDEL", WRITE, (1, 1, 1), Request::Default, Response::Default),
+    Spec::new("XDELEX", WRITE, (1, 1, 1), Request::Default, Response::Default),
     Spec::new("XGROUP", CONTAINER, (0, 0, 0), Request::Default, Response::Default),
     Spec::new("XGROUP CREATE", WRITE, (2, 2, 1), Request::Default, Response::Default),
     Spec::new("XGROUP CREATECONSUMER", WRITE, (2, 2, 1), Request::Default, Response::Default),
@@ -364,6 +377,7 @@ pub(super) const SPECS: &[Spec] = &[
     Spec::new("XGROUP DESTROY", WRITE, (2, 2, 1), Request::Default, Response::Default),
     Spec::new("XGROUP HELP", 0, (0, 0, 0), Request::Default, Response::Default),
     Spec::new("XGROUP SETID", WRITE, (2, 2, 1), Request::Default, Response::Default),
+    Spec::new("XIDMPRECORD", WRITE, (1, 1, 1), Request::Default, Response::Default),
     Spec::new("XINFO", CONTAINER, (0, 0, 0), Request::Default, Response::Default),
     Spec::new("XINFO CONSUMERS", READ_ONLY, (2, 2, 1), Request::Default, Response::Default),
     Spec::new("XINFO GROUPS", READ_ONLY, (2, 2, 1), Request::Default, Response::Default),
