@@ -77,6 +77,16 @@ pub mod future {
     };
 }
 
+/// How connections come about and log in: [`ConfigBuilder::connector`], [`ConfigBuilder::credentials_provider`].
+pub mod transport {
+    pub use evenkeel_pool::{
+        ConnectError, Connected, Connecting, Connector, CredentialsProvider, Direct, HttpConnect,
+        LiveCredentials, Renewed, Resolver, Resolving, Socks5, Stream, SystemResolver,
+    };
+    /// A user name and a password, or a token.
+    pub use evenkeel_protocol::conn::Credentials as Login;
+}
+
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 mod readme {}

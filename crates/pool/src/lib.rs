@@ -15,6 +15,7 @@ pub use driver::tls::{TlsBuilder, TlsConfig, TlsError};
 #[cfg(feature = "tokio")]
 pub use driver::{
     connect::{ConnectError, Connected, Connecting, Connector, Direct, Resolver, Resolving, SystemResolver},
+    credentials::{CredentialsProvider, LiveCredentials, Renewed},
     dial::{ConnInfo, DialConfig, DialError, Phase, Stream},
     lane::{Deaf, Lane, LaneCall, LaneConfig, LaneId, LaneObserver, Readiness},
     lease::{AcquireError, Lease, LeaseConfig, LeasePool, Reuse},

@@ -10,6 +10,7 @@ mod nodes;
 mod policy;
 mod secret;
 mod settings;
+mod transport;
 mod url;
 mod value;
 
@@ -21,3 +22,4 @@ pub(crate) use maintenance::HookList;
 pub use policy::{Backoff, ProtocolVersion, ReadPolicy, RedirectPolicy};
 pub use secret::{Credentials, Secret};
 pub use settings::{Config, Deployment, Tls};
+pub(crate) use transport::Transport;

@@ -6,7 +6,7 @@ use evenkeel_protocol::{Endpoint, Limits};
 
 use super::{
     Backoff, ConfigBuilder, Credentials, HookList, Origin, ProtocolVersion, ReadPolicy, RedirectPolicy,
-    Warning, defaults,
+    Transport, Warning, defaults,
     error::{ConfigError, Problem},
     value::Value,
 };
@@ -84,6 +84,7 @@ pub struct Config {
     pub(super) redirect_policy: RedirectPolicy,
     pub(super) maintenance: Vec<(String, String)>,
     pub(super) hooks: HookList,
+    pub(super) transport: Transport,
     pub(super) warnings: Vec<Warning>,
 }
 
@@ -102,6 +103,7 @@ impl Default for Config {
             redirect_policy: RedirectPolicy::default(),
             maintenance: Vec::new(),
             hooks: HookList::default(),
+            transport: Transport::default(),
             warnings: Vec::new(),
         }
     }

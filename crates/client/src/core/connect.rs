@@ -35,6 +35,7 @@ use super::{
     node::{Node, Setup},
     observe::Observer,
     opt_in::Asking,
+    relogin,
     route::{ClusterRoutes, Routes},
     spawn,
     subscriptions::Links,
@@ -72,6 +73,8 @@ impl Core {
     /// Connects as the configuration says; waits for the first connection unless it is lazy.
     pub(crate) async fn connect(config: Config) -> Result<Arc<Self>, Error> {
         let parts = parts(&config)?;
+        // Before the first dial: what changes from now on is told to every connection.
+        let provider = config.credentials_provider().map(|provider| (provider.current().0, provider));
         let pubsub = Arc::new(PubSub::new(config.subscriber_bytes(), config.subscriber_messages()));
         let (observed_tx, observed) = mpsc::channel(OBSERVED);
         let (order_tx, orders) = mpsc::channel(ORDERS);
@@ -120,6 +123,9 @@ impl Core {
         let ears = Ears { observed, orders, order_tx, topology };
         let director = Director::new(Arc::downgrade(&core), ears, maintenance, handle);
         spawn(director.run());
+        if let Some((seen, provider)) = provider {
+            spawn(relogin::follow(Arc::downgrade(&core), provider, seen));
+        }
         spawn(health::watch(Arc::downgrade(&core), core.config.health_interval()));
         if !core.config.lazy() {
             core.first_connections().await?;
@@ -189,7 +195,8 @@ fn resolve(config: &Config, parts: &Parts) -> Option<Resolving> {
         dial(config, handshake)
     };
     let (secure_data, secure_sentinels) = (parts.encryption.data.clone(), parts.encryption.sentinels.clone());
-    let data = plain(login(config.credentials())).secure(secure_data);
+    let data =
+        plain(login(config.credentials())).credentials(config.credentials_provider()).secure(secure_data);
     let data = LaneConfig::default().dial(data).limits(config.limits());
     let sentinel_dial = plain(sentinel_login).secure(secure_sentinels);
     let sentinel = LaneConfig::default().dial(sentinel_dial.clone()).limits(config.limits());
@@ -281,7 +288,10 @@ fn parts(config: &Config) -> Result<Parts, Error> {
         .library("evenkeel", env!("CARGO_PKG_VERSION"));
     let encryption = encryption(config)?;
     let asking = Asking::new(settings.clone(), config.tls().is_some());
-    let dial = dial(config, handshake).opt_in_policy(Some(Arc::new(asking))).secure(encryption.data.clone());
+    let dial = dial(config, handshake)
+        .credentials(config.credentials_provider())
+        .opt_in_policy(Some(Arc::new(asking)))
+        .secure(encryption.data.clone());
     let lane = LaneConfig::default()
         .dial(dial.clone())
         .backoff(backoff(config.backoff()))
@@ -301,11 +311,15 @@ fn parts(config: &Config) -> Result<Parts, Error> {
 }
 
 fn dial(config: &Config, handshake: HandshakeConfig) -> DialConfig {
-    DialConfig::default()
+    let dial = DialConfig::default()
         .handshake(handshake)
         .connect_timeout(config.connect_timeout())
         .handshake_timeout(config.handshake_timeout())
-        .limits(config.limits())
+        .limits(config.limits());
+    match config.connector() {
+        Some(connector) => dial.connector(connector),
+        None => dial,
+    }
 }
 
 fn login(credentials: &Credentials) -> Option<Login> {

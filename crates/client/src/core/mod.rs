@@ -19,6 +19,7 @@ mod node;
 mod observe;
 mod opt_in;
 mod pending;
+mod relogin;
 mod retry;
 mod route;
 mod subscriptions;

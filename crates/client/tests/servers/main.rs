@@ -4,6 +4,7 @@
 mod cluster;
 mod handoff;
 mod load;
+mod login;
 mod pubsub;
 mod sentinel;
 mod single;

@@ -26,6 +26,7 @@ use tokio::{
 
 use super::{
     connect::{Connected, Connector, Direct},
+    credentials::CredentialsProvider,
     gate::Gate,
 };
 
@@ -62,6 +63,7 @@ pub struct DialConfig {
     secure: Option<Arc<dyn Secure>>,
     opt_in: Option<Arc<dyn OptInPolicy>>,
     connector: Arc<dyn Connector>,
+    credentials: Option<Arc<dyn CredentialsProvider>>,
     gate: Arc<Gate>,
 }
 
@@ -78,6 +80,7 @@ impl Default for DialConfig {
             secure: None,
             opt_in: None,
             connector: Arc::new(Direct::default()),
+            credentials: None,
             gate: Arc::new(Gate::new(MAX_DIALS)),
         }
     }
@@ -130,6 +133,13 @@ impl DialConfig {
     #[must_use]
     pub fn connector(mut self, connector: Arc<dyn Connector>) -> Self {
         self.connector = connector;
+        self
+    }
+
+    /// Who says, at each dial, with what to log in; in place of the handshake's own credentials. Default: nobody.
+    #[must_use]
+    pub fn credentials(mut self, provider: Option<Arc<dyn CredentialsProvider>>) -> Self {
+        self.credentials = provider;
         self
     }
 
@@ -293,6 +303,9 @@ pub async fn dial_at(
     let connecting = timeout(config.connect_timeout, connect(endpoint, address, config)).await;
     let Connected { stream, peer, local } = connecting.map_err(|_elapsed| timed_out(Phase::Connect))??;
     let mut handshake = config.handshake_config().clone();
+    if let Some(provider) = &config.credentials {
+        handshake = handshake.credentials(provider.current().1);
+    }
     if let Some(policy) = &config.opt_in {
         handshake = handshake.opt_in(policy.ask(endpoint, peer));
     }

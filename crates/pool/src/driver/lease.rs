@@ -155,7 +155,7 @@ struct Inner {
     out: Mutex<BTreeMap<u64, (Instant, Lane)>>,
     waiters: AtomicUsize,
     next: AtomicU64,
-    /// Counts changes of place: what was lent before one is not kept.
+    /// Counts changes of place and of login: what was lent before one is not kept.
     places: AtomicU64,
 }
 
@@ -218,6 +218,13 @@ impl LeasePool {
     /// New leases are dialled there from now on; idle ones are left to be moved or to be used where they are.
     pub fn redirect(&self, endpoint: &Endpoint) {
         self.inner.endpoint.store(Arc::new(endpoint.clone()));
+    }
+
+    /// Every connection that is open is used to its end and not lent again: new ones log in anew.
+    pub fn renew(&self) {
+        self.inner.places.fetch_add(1, Ordering::Relaxed);
+        let gone = std::mem::take(&mut *self.inner.idle.lock());
+        drop(gone);
     }
 
     /// Connections that nobody uses.

@@ -2,6 +2,7 @@
 
 pub(crate) mod clock;
 pub mod connect;
+pub mod credentials;
 pub mod dial;
 mod gate;
 pub mod lane;

@@ -33,6 +33,15 @@ impl Credentials {
     pub fn user(user: impl Into<String>, password: impl Into<String>) -> Self {
         Self { user: Some(user.into()), password: password.into() }
     }
+
+    /// The command that logs a living connection in.
+    pub fn login(&self) -> Command {
+        let command = Command::new("AUTH");
+        match &self.user {
+            Some(user) => command.arg(user).arg(&self.password),
+            None => command.arg(&self.password),
+        }
+    }
 }
 
 impl fmt::Debug for Credentials {

@@ -227,3 +227,18 @@ async fn idle_connections_go_by_age_and_a_few_stay() {
     pool.reap();
     assert_eq!(pool.idle(), 0);
 }
+
+#[tokio::test]
+async fn after_a_renewal_nothing_that_was_open_is_lent_again() {
+    let memory = Arc::new(Memory::default());
+    let pool = pool(&memory, LeaseConfig::default().max(2));
+    let (out, back) = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
+    drop(back);
+    pool.renew();
+    assert_eq!(pool.idle(), 0);
+    assert_eq!(ask(&out, Command::new("ECHO").arg("still of use")).await, "still of use");
+    drop(out);
+    assert_eq!(pool.idle(), 0);
+    drop(pool.acquire().await.unwrap());
+    assert_eq!((pool.idle(), memory.dialed.load(Ordering::Relaxed)), (1, 3));
+}
