@@ -209,7 +209,7 @@ impl Server {
     fn ask(&self, question: &str) -> Outcome<Frame> {
         let mut stream = Self::connect(&self.folder.join("socket"))?;
         stream.write_all(format!("{question}\r\n").as_bytes()).map_err(Failure::of(question))?;
-        let (mut scanner, mut read, mut piece) = (Scanner::new(Limits::default()), Vec::new(), [0; 65536]);
+        let (mut scanner, mut read, mut piece) = (Scanner::new(Limits::default()), Vec::new(), [0; 4096]);
         loop {
             let count = stream.read(&mut piece).map_err(Failure::of(question))?;
             if count == 0 {
