@@ -25,13 +25,6 @@ pub(crate) enum Target<'a> {
 }
 
 impl Target<'_> {
-    fn send<'a>(self, command: Command, options: CallOptions) -> Step<'a> {
-        match self {
-            Self::Lease(lease) => Step::Leased(lease.send(command, options)),
-            Self::Shared(core) => Step::Sent(core.send(command, options)),
-        }
-    }
-
     pub(crate) fn send_all(self, commands: Vec<Command>, options: CallOptions) -> PendingAll {
         match self {
             Self::Lease(lease) => lease.send_all(commands, options),
@@ -130,7 +123,11 @@ impl<'a, T: FromReply, K> IntoFuture for Call<'a, T, K> {
 
     fn into_future(self) -> Calling<'a, T> {
         let command = CommandName::of(&self.command);
-        let step = Step::Ready(self.target, self.command, self.options);
+        let step = match self.target {
+            Target::Lease(lease) => Step::Lease(lease, self.command, self.options),
+            // Sends nothing before its first poll.
+            Target::Shared(core) => Step::Shared(core.send(self.command, self.options)),
+        };
         Calling { step, command, reply: PhantomData }
     }
 }
@@ -144,12 +141,13 @@ pub struct Calling<'a, T> {
 }
 
 /// ```text
-/// Ready --first poll--> Sent or Leased --reply--> Done
+/// Lease --first poll--> Leased --reply--> Done
+/// Shared ----------------------- reply--> Done
 /// ```
 enum Step<'a> {
-    Ready(Target<'a>, Command, CallOptions),
-    Sent(core::Pending),
+    Lease(&'a core::Lease, Command, CallOptions),
     Leased(core::PendingLeased),
+    Shared(core::Pending<'a>),
     Done,
 }
 
@@ -163,16 +161,16 @@ impl<T: FromReply> Future for Calling<'_, T> {
     type Output = Result<T, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if matches!(self.step, Step::Ready(..))
-            && let Step::Ready(target, command, options) = std::mem::replace(&mut self.step, Step::Done)
+        if matches!(self.step, Step::Lease(..))
+            && let Step::Lease(lease, command, options) = std::mem::replace(&mut self.step, Step::Done)
         {
-            self.step = target.send(command, options);
+            self.step = Step::Leased(lease.send(command, options));
         }
         let reply = match &mut self.step {
-            Step::Sent(pending) => ready!(Pin::new(pending).poll(cx)),
+            Step::Shared(pending) => ready!(Pin::new(pending).poll(cx)),
             Step::Leased(pending) => ready!(pending.as_mut().poll(cx)),
             // Polled again after it was ready: a future may do what it likes then, and waiting harms nobody.
-            Step::Ready(..) | Step::Done => return Poll::Pending,
+            Step::Lease(..) | Step::Done => return Poll::Pending,
         };
         self.step = Step::Done;
         Poll::Ready(settle(self.command, reply))

@@ -106,6 +106,10 @@ impl Core {
                 Routes::One(node) => Some(node.home().clone()),
                 Routes::Cluster(_) => None,
             }),
+            only: match &routes {
+                Routes::One(node) => Some(Arc::clone(node)),
+                Routes::Cluster(_) => None,
+            },
             routes: ArcSwap::from_pointee(routes),
             adopting: Mutex::new(()),
             changes: watch::Sender::new(0),

@@ -89,6 +89,8 @@ pub(crate) struct Core {
     pubsub: Arc<PubSub>,
     links: Links,
     setup: Setup,
+    /// The only node there will ever be, outside a cluster: the way of a command needs no snapshot then.
+    only: Option<Arc<Node>>,
     routes: ArcSwap<Routes>,
     /// Whoever replaces the routes of a cluster holds this: two never start the same node.
     adopting: Mutex<()>,
@@ -149,6 +151,11 @@ impl Core {
 
     pub(crate) fn routes(&self) -> Guard<Arc<Routes>> {
         self.routes.load()
+    }
+
+    /// The node that serves everything, outside a cluster.
+    fn only(&self) -> Option<&Arc<Node>> {
+        self.only.as_ref()
     }
 
     pub(crate) fn reader(&self) -> Option<&TopologyReader> {
@@ -215,8 +222,8 @@ impl Core {
         }
     }
 
-    pub(crate) fn send(self: &Arc<Self>, command: Command, options: CallOptions) -> Pending {
-        Pending::new(Arc::clone(self), command, options)
+    pub(crate) fn send(self: &Arc<Self>, command: Command, options: CallOptions) -> Pending<'_> {
+        Pending::new(self, command, options)
     }
 
     pub(crate) fn send_all(self: &Arc<Self>, commands: Vec<Command>, options: CallOptions) -> PendingAll {

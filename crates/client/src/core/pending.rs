@@ -1,14 +1,16 @@
 //! `Pending`: one command on its way; the short path without a detour, the long one for refusals and leases.
 
 use std::{
+    borrow::Borrow,
     fmt,
+    ops::Deref,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use evenkeel_pool::{Failure, LaneCall, Outcome};
+use evenkeel_pool::{Failure, Lane, LaneCall, Outcome};
 use evenkeel_protocol::{Command, Reply, command::LaneRefusal};
 use tokio::time::Sleep;
 
@@ -17,32 +19,69 @@ use crate::error::{Error, Executed, Phase};
 
 type Slow = Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send>>;
 
-enum State {
+/// The node that serves a command: the client's only one is borrowed, one of a cluster's may leave the map meanwhile.
+enum NodeRef<'a> {
+    Only(&'a Arc<Node>),
+    Routed(Arc<Node>),
+}
+
+impl Deref for NodeRef<'_> {
+    type Target = Arc<Node>;
+
+    fn deref(&self) -> &Arc<Node> {
+        match self {
+            Self::Only(node) => node,
+            Self::Routed(node) => node,
+        }
+    }
+}
+
+/// As [`NodeRef`], for the lane.
+enum LaneRef<'a> {
+    Only(&'a Lane),
+    Routed(Lane),
+}
+
+impl Borrow<Lane> for LaneRef<'_> {
+    fn borrow(&self) -> &Lane {
+        match self {
+            Self::Only(lane) => lane,
+            Self::Routed(lane) => lane,
+        }
+    }
+}
+
+/// ```text
+/// Start --placed in a lane--> Lane --reply--> Done
+///   |                           |  refusal, or the lane is closed
+///   +--blocking, no owner-----> Slow --result--> Done
+/// ```
+enum State<'a> {
     Start,
-    Lane { call: LaneCall, node: Arc<Node> },
+    Lane { call: LaneCall<LaneRef<'a>>, node: NodeRef<'a> },
     Slow(Slow),
     Done,
 }
 
 /// One command on its way. Nothing is sent before the first poll.
-pub(crate) struct Pending {
-    core: Arc<Core>,
+pub(crate) struct Pending<'a> {
+    core: &'a Arc<Core>,
     command: Option<Command>,
     timeout: Duration,
     /// The caller set the time: it is kept to the millisecond, not to the lane's tick.
     exact: bool,
-    state: State,
+    state: State<'a>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl fmt::Debug for Pending {
+impl fmt::Debug for Pending<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pending").field("command", &self.command).finish_non_exhaustive()
     }
 }
 
-impl Pending {
-    pub(crate) fn new(core: Arc<Core>, command: Command, options: CallOptions) -> Self {
+impl<'a> Pending<'a> {
+    pub(crate) fn new(core: &'a Arc<Core>, command: Command, options: CallOptions) -> Self {
         let timeout = options.timeout.unwrap_or_else(|| core.config().command_timeout());
         Self {
             core,
@@ -55,13 +94,19 @@ impl Pending {
     }
 
     /// Chooses the way; `Err` ends the command before a byte is written.
-    fn start(&mut self) -> Result<State, Error> {
+    fn start(&mut self) -> Result<State<'a>, Error> {
         let Some(command) = &self.command else { return Ok(State::Done) };
         if let Some(refusal) = LaneRefusal::of(command) {
             return Err(Error::misused(refusal));
         }
         if command.is_blocking() {
             return Ok(self.slow(retry::waiting));
+        }
+        if let Some(node) = self.core.only() {
+            let slot = if node.has_one_lane() { None } else { command.slot() };
+            let Some(lane) = node.lane(slot) else { return Err(Error::closed(Executed::No)) };
+            let call = LaneCall::new(LaneRef::Only(lane), self.timeout);
+            return Ok(State::Lane { call, node: NodeRef::Only(node) });
         }
         let routes = self.core.routes();
         if command.is_script() && routes.is_cluster() {
@@ -74,17 +119,16 @@ impl Pending {
         };
         let slot = if node.has_one_lane() { None } else { command.slot() };
         let Some(lane) = node.lane(slot) else { return Err(Error::closed(Executed::No)) };
-        let call = lane.call(self.timeout);
-        let node = Arc::clone(node);
-        Ok(State::Lane { call, node })
+        let call = LaneCall::new(LaneRef::Routed(lane.clone()), self.timeout);
+        Ok(State::Lane { call, node: NodeRef::Routed(Arc::clone(node)) })
     }
 
-    fn slow<F>(&mut self, way: impl FnOnce(Arc<Core>, Command, Duration) -> F) -> State
+    fn slow<F>(&mut self, way: impl FnOnce(Arc<Core>, Command, Duration) -> F) -> State<'a>
     where
         F: Future<Output = Result<Reply, Error>> + Send + 'static,
     {
         match self.command.take() {
-            Some(command) => State::Slow(Box::pin(way(Arc::clone(&self.core), command, self.timeout))),
+            Some(command) => State::Slow(Box::pin(way(Arc::clone(self.core), command, self.timeout))),
             None => State::Done,
         }
     }
@@ -93,12 +137,9 @@ impl Pending {
         let Some(command) = &self.command else { return Some(Err(Error::closed(Executed::No))) };
         match outcome {
             Outcome::Reply(reply) => {
-                if !matches!(reply.as_bytes().first(), Some(b'-' | b'!' | b'|')) {
-                    return Some(Ok(reply));
-                }
                 let Some(error) = reply.error() else { return Some(Ok(reply)) };
                 let at = node.endpoint();
-                if !retry::is_worth_it(&self.core, command, &error) {
+                if !retry::is_worth_it(self.core, command, &error) {
                     return Some(Err(Error::server(error, command, at)));
                 }
                 let node = Arc::clone(node);
@@ -109,7 +150,7 @@ impl Pending {
             Outcome::Failed(failure) => {
                 let slot = if node.has_one_lane() { None } else { command.slot() };
                 let Some(lane) = node.lane(slot) else { return Some(Err(Error::closed(Executed::No))) };
-                if retry::is_rerouted(&self.core, node, failure) {
+                if retry::is_rerouted(self.core, node, failure) {
                     self.state = self.slow(retry::unrouted);
                     return None;
                 }
@@ -135,7 +176,7 @@ impl Pending {
             return Some(Error::overloaded("the queue of the connection", None));
         }
         // Inside a window of announced maintenance a timeout has a floor.
-        let floor = node.lanes().iter().filter_map(evenkeel_pool::Lane::floor).max();
+        let floor = node.lanes().iter().filter_map(Lane::floor).max();
         if let Some(floor) = floor.filter(|floor| *floor > self.timeout) {
             let longer = floor.saturating_sub(self.timeout);
             self.timeout = floor;
@@ -160,7 +201,12 @@ impl Pending {
     }
 }
 
-impl Future for Pending {
+/// Whether a look inside is needed: an error, or attributes in front of what may be one.
+fn may_be_error(reply: &Reply) -> bool {
+    matches!(reply.as_bytes().first(), Some(b'-' | b'!' | b'|'))
+}
+
+impl Future for Pending<'_> {
     type Output = Result<Reply, Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -188,6 +234,10 @@ impl Future for Pending {
                         }
                         // It goes again at its old place: the next poll does that.
                         Poll::Ready(Outcome::MayResend) => {}
+                        Poll::Ready(Outcome::Reply(reply)) if !may_be_error(&reply) => {
+                            this.state = State::Done;
+                            return Poll::Ready(Ok(reply));
+                        }
                         Poll::Ready(outcome) => {
                             let node = Arc::clone(node);
                             if let Some(result) = this.settle(&node, outcome) {

@@ -359,7 +359,7 @@ impl Lane {
     ///
     /// `timeout` covers queueing, writing and waiting for the reply, to some 100 ms.
     pub fn call(&self, timeout: Duration) -> LaneCall {
-        LaneCall::new(Arc::clone(&self.shared), Arc::clone(&self.handle), timeout)
+        LaneCall::new(self.clone(), timeout)
     }
 
     /// As [`call`](Self::call), as a future of its own.
@@ -367,7 +367,7 @@ impl Lane {
     /// # Cancel safety
     /// Dropping the future lets the reply go to nobody; no other caller is disturbed.
     pub async fn request(&self, command: &Command, timeout: Duration) -> Outcome {
-        let mut call = self.call(timeout);
+        let mut call = LaneCall::new(self, timeout);
         std::future::poll_fn(|cx| call.poll(command, cx)).await
     }
 
@@ -376,7 +376,7 @@ impl Lane {
     /// # Cancel safety
     /// As [`request`](Self::request).
     pub async fn request_unit(&self, unit: &[Command], timeout: Duration) -> Outcome {
-        let mut call = self.call(timeout);
+        let mut call = LaneCall::new(self, timeout);
         std::future::poll_fn(|cx| call.poll_unit(unit, cx)).await
     }
 

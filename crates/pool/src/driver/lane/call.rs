@@ -1,15 +1,15 @@
 //! `LaneCall`: one command on its way through a lane.
 
 use std::{
+    borrow::Borrow,
     fmt,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use evenkeel_protocol::Command;
 
-use super::{Handle, Shared};
+use super::{Lane, Shared};
 use crate::queue::{Append, Failure, Outcome, Ticket};
 
 enum State {
@@ -24,24 +24,30 @@ enum State {
     Spent,
 }
 
-/// A command's way through a lane. Dropping it disturbs nobody else.
-pub struct LaneCall {
-    shared: Arc<Shared>,
+/// A command's way through a lane, which it owns or borrows. Dropping it disturbs nobody else.
+///
+/// With a borrowed lane a command touches no reference count, which callers on several threads would pass to and fro.
+pub struct LaneCall<L: Borrow<Lane> = Lane> {
     /// Keeps the lane alive while a call is under way.
-    _handle: Arc<Handle>,
+    lane: L,
     timeout: Duration,
     state: State,
 }
 
-impl fmt::Debug for LaneCall {
+impl<L: Borrow<Lane>> fmt::Debug for LaneCall<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LaneCall").field("lane", &self.shared.id).finish_non_exhaustive()
+        f.debug_struct("LaneCall").field("lane", &self.shared().id).finish_non_exhaustive()
     }
 }
 
-impl LaneCall {
-    pub(super) fn new(shared: Arc<Shared>, handle: Arc<Handle>, timeout: Duration) -> Self {
-        Self { shared, _handle: handle, timeout, state: State::Fresh }
+impl<L: Borrow<Lane>> LaneCall<L> {
+    /// A command that takes its place at its first poll, as [`Lane::call`].
+    pub fn new(lane: L, timeout: Duration) -> Self {
+        Self { lane, timeout, state: State::Fresh }
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.lane.borrow().shared
     }
 
     /// Takes a place at the first poll, then waits for the outcome. The same command must be given each time.
@@ -58,7 +64,7 @@ impl LaneCall {
     pub fn poll_unit(&mut self, unit: &[Command], cx: &mut Context<'_>) -> Poll<Outcome> {
         let place = match &self.state {
             State::Placed(ticket) => {
-                let outcome = self.shared.queue.lock().poll(ticket, cx);
+                let outcome = self.shared().queue.lock().poll(ticket, cx);
                 return match outcome {
                     Poll::Pending => Poll::Pending,
                     Poll::Ready(Outcome::MayResend) => {
@@ -75,7 +81,7 @@ impl LaneCall {
             }
             State::Resendable(_) => {
                 if let State::Resendable(ticket) = std::mem::replace(&mut self.state, State::Spent) {
-                    let io = self.shared.queue.lock().resend(&ticket, unit, cx.waker());
+                    let io = self.shared().queue.lock().resend(&ticket, unit, cx.waker());
                     self.state = State::Placed(ticket);
                     if let Some(io) = io {
                         io.wake();
@@ -87,7 +93,7 @@ impl LaneCall {
             State::Fresh => None,
             State::InLine(place) => Some(*place),
         };
-        let (append, io) = self.shared.queue.lock().append(unit, self.timeout, place, cx.waker());
+        let (append, io) = self.shared().queue.lock().append(unit, self.timeout, place, cx.waker());
         if let Some(io) = io {
             io.wake();
         }
@@ -112,7 +118,7 @@ impl LaneCall {
         match &self.state {
             State::Fresh => true,
             State::InLine(place) => {
-                let next = self.shared.queue.lock().leave_line(*place);
+                let next = self.shared().queue.lock().leave_line(*place);
                 self.state = State::Spent;
                 if let Some(next) = next {
                     next.wake();
@@ -121,7 +127,7 @@ impl LaneCall {
             }
             State::Placed(ticket) => {
                 let mut wakers = Vec::new();
-                let taken_back = self.shared.queue.lock().withdraw(ticket, &mut wakers);
+                let taken_back = self.shared().queue.lock().withdraw(ticket, &mut wakers);
                 if taken_back {
                     self.state = State::Spent;
                 }
@@ -140,12 +146,12 @@ impl LaneCall {
     }
 }
 
-impl Drop for LaneCall {
+impl<L: Borrow<Lane>> Drop for LaneCall<L> {
     fn drop(&mut self) {
         let waker = match &self.state {
             State::Fresh | State::Spent => None,
-            State::InLine(place) => self.shared.queue.lock().leave_line(*place),
-            State::Placed(ticket) | State::Resendable(ticket) => self.shared.queue.lock().cancel(ticket),
+            State::InLine(place) => self.shared().queue.lock().leave_line(*place),
+            State::Placed(ticket) | State::Resendable(ticket) => self.shared().queue.lock().cancel(ticket),
         };
         if let Some(waker) = waker {
             waker.wake();
