@@ -80,7 +80,14 @@ fn crc16(bytes: &[u8]) -> u16 {
     let (eights, rest) = bytes.as_chunks::<STRIDE>();
     for &[a, b, c, d, e, f, g, h] in eights {
         let [high, low] = crc.to_be_bytes();
-        crc = at(t7, a ^ high) ^ at(t6, b ^ low) ^ at(t5, c) ^ at(t4, d) ^ at(t3, e) ^ at(t2, f) ^ at(t1, g) ^ at(t0, h);
+        crc = at(t7, a ^ high)
+            ^ at(t6, b ^ low)
+            ^ at(t5, c)
+            ^ at(t4, d)
+            ^ at(t3, e)
+            ^ at(t2, f)
+            ^ at(t1, g)
+            ^ at(t0, h);
     }
     let (twos, last) = rest.as_chunks::<2>();
     for &[a, b] in twos {

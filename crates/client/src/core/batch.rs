@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use evenkeel_pool::Outcome;
+use evenkeel_pool::{LaneCall, Outcome};
 use evenkeel_protocol::{Command, Reply, command::LaneRefusal};
 
 use super::{CallOptions, Core, failure, node::Node, retry};
@@ -21,6 +21,9 @@ pub(super) async fn send_all(
     let timeout = options.timeout.unwrap_or_else(|| core.config().command_timeout());
     if commands.iter().any(Command::is_blocking) {
         return on_lease(core, &commands, timeout).await;
+    }
+    if let Some(node) = core.only() {
+        return Ok(send_group(core, Some(Arc::clone(node)), commands, timeout).await);
     }
     let mut results: Vec<Option<Result<Reply, Error>>> = Vec::new();
     results.resize_with(commands.len(), || None);
@@ -77,15 +80,18 @@ async fn send_group(
     unit: Vec<Command>,
     timeout: Duration,
 ) -> Vec<Result<Reply, Error>> {
-    let lane = node.as_ref().and_then(|node| node.lane(unit.first().and_then(Command::slot)).cloned());
+    let lane = node.as_ref().and_then(|node| {
+        let slot = if node.has_one_lane() { None } else { unit.first().and_then(Command::slot) };
+        node.lane(slot).cloned()
+    });
     let (Some(node), Some(lane)) = (node, lane) else {
         return one_by_one(core, unit, timeout).await;
     };
     // A script that a slot's move refuses can be sent again only where the refusal is told apart from its own words.
-    if core.routes().is_cluster() && unit.iter().any(Command::is_script) {
+    if core.only().is_none() && unit.iter().any(Command::is_script) {
         return one_by_one(core, unit, timeout).await;
     }
-    let mut call = lane.call(timeout);
+    let mut call = LaneCall::new(&lane, timeout);
     let outcome = loop {
         match std::future::poll_fn(|cx| call.poll_unit(&unit, cx)).await {
             // It goes again at its old place: the next poll does that.
@@ -106,13 +112,15 @@ async fn send_group(
         _ => return unit.iter().map(|_command| Err(Error::closed(Executed::Maybe))).collect(),
     };
     let mut results = Vec::with_capacity(replies.len());
-    for (command, reply) in unit.into_iter().zip(replies) {
+    for (command, reply) in unit.iter().zip(replies) {
         results.push(match reply.error() {
             None => Ok(reply),
-            Some(error) if retry::is_worth_it(core, &command, &error) => {
-                retry::refused(Arc::clone(core), command, timeout, Arc::clone(&node), error).await
+            Some(error) if retry::is_worth_it(core, command, &error) => {
+                let (core, command, node) = (Arc::clone(core), command.clone(), Arc::clone(&node));
+                // Refusals are rare: their way does not stay in the memory of every pipeline.
+                Box::pin(retry::refused(core, command, timeout, node, error)).await
             }
-            Some(error) => Err(Error::server(error, &command, node.endpoint())),
+            Some(error) => Err(Error::server(error, command, node.endpoint())),
         });
     }
     results

@@ -6,5 +6,5 @@
 mod order;
 mod queue_state;
 
-pub(crate) use queue_state::{Append, Batch, Queue, QueueLimits, Sent, Ticket};
+pub(crate) use queue_state::{Append, Batch, Queue, QueueLimits, Sent, Ticket, Unit};
 pub use queue_state::{Failure, Outcome};

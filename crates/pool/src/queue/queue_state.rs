@@ -73,6 +73,28 @@ pub(crate) enum Append {
     Closed,
 }
 
+/// Commands that stay together on the wire, with what the queue must know of them: found out before its lock is taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unit<'a> {
+    commands: &'a [Command],
+    len: usize,
+    slot: u16,
+    may_write: bool,
+    may_resend: bool,
+}
+
+impl<'a> Unit<'a> {
+    pub(crate) fn of(commands: &'a [Command]) -> Self {
+        Self {
+            commands,
+            len: commands.iter().map(Command::encoded_len).sum(),
+            slot: slot_of(commands),
+            may_write: commands.iter().any(Command::may_write),
+            may_resend: commands.iter().all(Command::may_run_twice),
+        }
+    }
+}
+
 /// One command in the order.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
@@ -246,15 +268,15 @@ impl Queue {
     /// Gives the I/O task's waker too, when it sleeps.
     pub(crate) fn append(
         &mut self,
-        unit: &[Command],
+        unit: &Unit<'_>,
         timeout: Duration,
         place: Option<u64>,
-        waker: &Waker,
+        waker: Waker,
     ) -> (Append, Option<Waker>) {
         if self.closed {
             return (Append::Closed, None);
         }
-        let len = unit.iter().map(Command::encoded_len).sum::<usize>();
+        let Unit { commands, len, slot, may_write, .. } = *unit;
         let is_next = match (place, self.line.front()) {
             (_, None) => true,
             (Some(place), Some((first, _))) => place == *first,
@@ -271,12 +293,12 @@ impl Queue {
         }
         let seq = self.next_seq;
         self.next_seq += 1;
-        let slot = slot_of(unit);
-        let parts = (unit.len() > 1)
-            .then(|| Box::new(Parts { owed: unit.len() as u32, replies: Vec::with_capacity(unit.len()) }));
+        let replies = commands.len() as u32;
+        let parts = (replies > 1)
+            .then(|| Box::new(Parts { owed: replies, replies: Vec::with_capacity(commands.len()) }));
         let index = self.slots.insert(Completion {
             seq,
-            state: State::Waiting(Some(waker.clone())),
+            state: State::Waiting(Some(waker)),
             deadline: 0,
             timeout: u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX),
             bytes: u32::try_from(len).unwrap_or(u32::MAX),
@@ -284,33 +306,26 @@ impl Queue {
             parts,
         }) as u32;
         self.bytes += len;
-        let may_write = unit.iter().any(Command::may_write);
-        self.place(Entry { index, seq, slot, may_write, replies: unit.len() as u32 }, unit);
+        self.place(Entry { index, seq, slot, may_write, replies }, unit);
         if let Some(next) = wake {
             next.wake();
         }
         (Append::Queued(Ticket { index, seq }), self.io.take())
     }
 
-    fn place(&mut self, entry: Entry, unit: &[Command]) {
+    fn place(&mut self, entry: Entry, unit: &Unit<'_>) {
         if !self.order.is_empty() && self.order.must_wait(entry.slot, entry.may_write) {
-            let mut wire = BytesMut::new();
-            for command in unit {
+            let mut wire = BytesMut::with_capacity(unit.len);
+            for command in unit.commands {
                 command.encode(&mut wire);
             }
             return self.order.wait(Deferred { entry, wire });
         }
         let shared = &mut self.shared;
-        let before = self.out.len();
-        let mut by_reference = 0;
-        for command in unit {
-            command.encode_with(&mut self.out, |out, bytes| {
-                by_reference += bytes.len();
-                shared.push((out.len(), bytes));
-            });
+        for command in unit.commands {
+            command.encode_with(&mut self.out, |out, bytes| shared.push((out.len(), bytes)));
         }
-        let len = self.out.len() - before + by_reference;
-        self.push_sent(entry, len, unit.iter().all(Command::may_run_twice));
+        self.push_sent(entry, unit.len, unit.may_resend);
     }
 
     fn push_sent(&mut self, entry: Entry, len: usize, may_resend: bool) {
@@ -337,16 +352,16 @@ impl Queue {
         self.slots.get_mut(index as usize).filter(|completion| completion.seq == seq)
     }
 
-    fn stand_in_line(&mut self, place: Option<u64>, waker: &Waker) -> u64 {
+    fn stand_in_line(&mut self, place: Option<u64>, waker: Waker) -> u64 {
         if let Some(place) = place
             && let Some((_, known)) = self.line.iter_mut().find(|(number, _)| *number == place)
         {
-            known.clone_from(waker);
+            *known = waker;
             return place;
         }
         let place = self.next_in_line;
         self.next_in_line += 1;
-        self.line.push_back((place, waker.clone()));
+        self.line.push_back((place, waker));
         place
     }
 
@@ -541,8 +556,8 @@ impl Queue {
     }
 
     /// Hands out replies; wakers of callers go to `wakers`, to be called without the lock.
-    pub(crate) fn complete(&mut self, replies: &mut Vec<(Sent, Reply)>, wakers: &mut Vec<Waker>) {
-        for (sent, reply) in replies.drain(..) {
+    pub(crate) fn complete(&mut self, replies: impl Iterator<Item = (Sent, Reply)>, wakers: &mut Vec<Waker>) {
+        for (sent, reply) in replies {
             self.answer(&sent, reply, wakers);
             if sent.owed {
                 self.order.settle(sent.slot);

@@ -10,7 +10,7 @@ use std::{
 use evenkeel_protocol::Command;
 
 use super::{Lane, Shared};
-use crate::queue::{Append, Failure, Outcome, Ticket};
+use crate::queue::{Append, Failure, Outcome, Ticket, Unit};
 
 enum State {
     /// Not polled yet.
@@ -93,7 +93,8 @@ impl<L: Borrow<Lane>> LaneCall<L> {
             State::Fresh => None,
             State::InLine(place) => Some(*place),
         };
-        let (append, io) = self.shared().queue.lock().append(unit, self.timeout, place, cx.waker());
+        let (unit, waker) = (Unit::of(unit), cx.waker().clone());
+        let (append, io) = self.shared().queue.lock().append(&unit, self.timeout, place, waker);
         if let Some(io) = io {
             io.wake();
         }

@@ -25,6 +25,9 @@ use crate::{
 /// Deadlines and silence are looked at this often, and only while somebody waits.
 const TICK: Duration = Duration::from_millis(50);
 
+/// Replies handed out under one lock: callers on other threads want it too.
+const HANDED_OUT: usize = 64;
+
 type Dialing = Pin<Box<dyn Future<Output = Result<Dialed, DialError>> + Send>>;
 
 pub(crate) struct LaneTask {
@@ -345,10 +348,14 @@ impl LaneTask {
     fn read(&mut self, wire: &mut Wire, cx: &mut Context<'_>) -> (bool, Option<Ended>) {
         let result = wire.poll_read(cx, &mut self.replies, &mut self.pushes);
         let progress = !self.replies.is_empty() || !self.pushes.is_empty();
-        if !self.replies.is_empty() {
-            self.shared.queue.lock().complete(&mut self.replies, &mut self.wakers);
-            self.wake();
+        let mut replies = self.replies.drain(..);
+        while replies.len() > 0 {
+            self.shared.queue.lock().complete(replies.by_ref().take(HANDED_OUT), &mut self.wakers);
+            for waker in self.wakers.drain(..) {
+                waker.wake();
+            }
         }
+        drop(replies);
         for push in self.pushes.drain(..) {
             self.observer.push(self.shared.id, &wire.info, push, false);
         }

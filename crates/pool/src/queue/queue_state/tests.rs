@@ -36,7 +36,16 @@ impl Bench {
     }
 
     fn append(&mut self, command: &Command) -> Ticket {
-        match self.queue.append(std::slice::from_ref(command), Duration::from_secs(1), None, &self.waker).0 {
+        match self
+            .queue
+            .append(
+                &Unit::of(std::slice::from_ref(command)),
+                Duration::from_secs(1),
+                None,
+                self.waker.clone(),
+            )
+            .0
+        {
             Append::Queued(ticket) => ticket,
             other => panic!("{other:?}"),
         }
@@ -53,7 +62,7 @@ impl Bench {
 
     fn reply(&mut self, text: &str) {
         let sent = self.fifo.pop_front().unwrap();
-        self.queue.complete(&mut vec![(sent, Reply::new(text.to_owned().into()))], &mut self.wakers);
+        self.queue.complete(std::iter::once((sent, Reply::new(text.to_owned().into()))), &mut self.wakers);
     }
 
     fn lose(&mut self, written: u64) {
@@ -185,7 +194,7 @@ fn after_a_switch_only_slots_that_are_owed_wait() {
     let mut old = std::mem::take(&mut bench.fifo);
     assert_eq!(order(&bench.take()), ["b"]);
     let sent = old.pop_front().unwrap();
-    bench.queue.complete(&mut vec![(sent, Reply::new("+1\r\n".into()))], &mut bench.wakers);
+    bench.queue.complete(std::iter::once((sent, Reply::new("+1\r\n".into()))), &mut bench.wakers);
     assert_eq!(order(&bench.take()), ["a"]);
     bench.reply("+b\r\n");
     bench.reply("+2\r\n");
@@ -248,17 +257,24 @@ fn a_full_queue_serves_its_line_in_order() {
     let a = bench.append(&get("a"));
     let waker = bench.waker.clone();
     let second = Duration::from_secs(1);
-    let Append::Full(one) = bench.queue.append(&[get("long-enough-to-fill")], second, None, &waker).0 else {
+    let Append::Full(one) =
+        bench.queue.append(&Unit::of(&[get("long-enough-to-fill")]), second, None, waker.clone()).0
+    else {
         panic!()
     };
-    let Append::Full(two) = bench.queue.append(&[get("b")], second, None, &waker).0 else { panic!() };
+    let Append::Full(two) = bench.queue.append(&Unit::of(&[get("b")]), second, None, waker.clone()).0 else {
+        panic!()
+    };
     bench.take();
     bench.reply("+A\r\n");
     assert_eq!(bench.outcome(&a), "A");
     assert!(
-        matches!(bench.queue.append(&[get("b")], second, Some(two), &waker).0, Append::Full(place) if place == two)
+        matches!(bench.queue.append(&Unit::of(&[get("b")]), second, Some(two), waker.clone()).0, Append::Full(place) if place == two)
     );
-    assert!(matches!(bench.queue.append(&[get("long")], second, Some(one), &waker).0, Append::Queued(_)));
+    assert!(matches!(
+        bench.queue.append(&Unit::of(&[get("long")]), second, Some(one), waker.clone()).0,
+        Append::Queued(_)
+    ));
     bench.queue.leave_line(two);
     assert!(bench.queue.line.is_empty());
 }
@@ -274,7 +290,10 @@ fn closing_tells_everybody_the_truth() {
     assert_eq!(bench.outcome(&sent), "pending");
     bench.queue.abandon(&mut bench.wakers);
     assert_eq!(bench.outcome(&sent), "Lost");
-    assert!(matches!(bench.queue.append(&[get("x")], Duration::ZERO, None, &bench.waker).0, Append::Closed));
+    assert!(matches!(
+        bench.queue.append(&Unit::of(&[get("x")]), Duration::ZERO, None, bench.waker.clone()).0,
+        Append::Closed
+    ));
 }
 
 #[test]
@@ -285,7 +304,9 @@ fn a_unit_stays_together_and_nothing_passes_it() {
     bench.queue.leave(bench.fifo.iter_mut());
     let waker = bench.waker.clone();
     let unit = [incr("a"), incr("b")];
-    let Append::Queued(unit) = bench.queue.append(&unit, Duration::from_secs(1), None, &waker).0 else {
+    let Append::Queued(unit) =
+        bench.queue.append(&Unit::of(&unit), Duration::from_secs(1), None, waker.clone()).0
+    else {
         panic!()
     };
     let later = bench.append(&incr("c"));
@@ -306,7 +327,9 @@ fn a_lost_unit_is_unknown_as_a_whole() {
     let mut bench = Bench::new(1 << 20);
     let waker = bench.waker.clone();
     let unit = [incr("a"), incr("b")];
-    let Append::Queued(written) = bench.queue.append(&unit, Duration::from_secs(1), None, &waker).0 else {
+    let Append::Queued(written) =
+        bench.queue.append(&Unit::of(&unit), Duration::from_secs(1), None, waker.clone()).0
+    else {
         panic!()
     };
     bench.take();
