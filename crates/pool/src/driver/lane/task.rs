@@ -60,6 +60,8 @@ pub(crate) struct LaneTask {
     parked: Option<DialId>,
     /// Something was decided that the last look at the connection did not know.
     look_again: bool,
+    /// Commands in the last write.
+    wave: usize,
     replies: Vec<(Sent, Reply)>,
     pushes: Vec<Reply>,
     wakers: Vec<Waker>,
@@ -96,6 +98,7 @@ impl LaneTask {
             left: None,
             parked: None,
             look_again: false,
+            wave: 0,
             replies: Vec::new(),
             pushes: Vec::new(),
             wakers: Vec::new(),
@@ -419,7 +422,9 @@ impl LaneTask {
                 self.yielded = false;
                 break;
             }
-            if !self.yielded {
+            let owed = wire.owed();
+            // A lone caller has nobody to wait for.
+            if !self.yielded && (owed > 0 || self.wave > 1) {
                 // Callers that are runnable append first, and share one write with whoever woke this task.
                 self.yielded = true;
                 again = true;
@@ -428,6 +433,7 @@ impl LaneTask {
             wire.take(&mut queue);
             drop(queue);
             self.yielded = false;
+            self.wave = wire.owed() - owed;
         }
         self.active = Some(wire);
         again

@@ -272,7 +272,7 @@ fn a_full_queue_serves_its_line_in_order() {
         matches!(bench.queue.append(&Unit::of(&[get("b")]), second, Some(two), waker.clone()).0, Append::Full(place) if place == two)
     );
     assert!(matches!(
-        bench.queue.append(&Unit::of(&[get("long")]), second, Some(one), waker.clone()).0,
+        bench.queue.append(&Unit::of(&[get("long")]), second, Some(one), waker).0,
         Append::Queued(_)
     ));
     bench.queue.leave_line(two);
@@ -304,8 +304,7 @@ fn a_unit_stays_together_and_nothing_passes_it() {
     bench.queue.leave(bench.fifo.iter_mut());
     let waker = bench.waker.clone();
     let unit = [incr("a"), incr("b")];
-    let Append::Queued(unit) =
-        bench.queue.append(&Unit::of(&unit), Duration::from_secs(1), None, waker.clone()).0
+    let Append::Queued(unit) = bench.queue.append(&Unit::of(&unit), Duration::from_secs(1), None, waker).0
     else {
         panic!()
     };
@@ -327,8 +326,7 @@ fn a_lost_unit_is_unknown_as_a_whole() {
     let mut bench = Bench::new(1 << 20);
     let waker = bench.waker.clone();
     let unit = [incr("a"), incr("b")];
-    let Append::Queued(written) =
-        bench.queue.append(&Unit::of(&unit), Duration::from_secs(1), None, waker.clone()).0
+    let Append::Queued(written) = bench.queue.append(&Unit::of(&unit), Duration::from_secs(1), None, waker).0
     else {
         panic!()
     };
