@@ -106,10 +106,13 @@ pub enum MoveStyle {
     /// One out, one in: the old one is drained and closed before the new one is dialled, because the target takes
     /// no further client.
     InPlace,
-    /// The server closes the old one at a known moment and nobody knows a better place before: from now on nothing is
-    /// written to it, so that no command is cut; dial at `dial_at`, again and again until the deadline; if nothing
-    /// stands then and the old one still lives, it is used again.
+    /// The server closes the old one at a known moment and nobody knows a better place before: from `hush_at` on nothing
+    /// is written to it, so that no command is cut; dial at `dial_at`, again and again until the deadline; if nothing
+    /// stands then and the old one still lives, it is used again. What waits on it without writing (a blocked command)
+    /// may be ended before `hush_at`.
     Quiet {
+        /// When to fall silent.
+        hush_at: Instant,
         /// When to dial.
         dial_at: Instant,
     },

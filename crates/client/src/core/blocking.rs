@@ -132,6 +132,11 @@ fn is_nil(reply: &Reply) -> bool {
 }
 
 impl Core {
+    /// Whether a blocking command waits on this lane.
+    pub(super) fn waits_on(&self, lane: LaneId) -> bool {
+        self.blocked().waiting.lock().contains_key(&lane)
+    }
+
     /// Ends the wait of the command on this lane, if there is one, on the server that `old` leads to; by a connection of
     /// its own, because every other is about to leave as well.
     pub(super) fn end_wait(self: &Arc<Self>, lane: LaneId, old: &Arc<ConnInfo>) {

@@ -92,10 +92,11 @@ impl Links {
             .unwrap_or_default()
     }
 
-    fn forget(&self, id: LinkId, name: &Wanted) {
-        for carried in self.carried.lock().values_mut().filter(|carried| carried.link.id() == id) {
-            carried.names.remove(name);
-        }
+    /// Gives whether the link carried it.
+    fn forget(&self, id: LinkId, name: &Wanted) -> bool {
+        let mut carried = self.carried.lock();
+        let link = carried.values_mut().find(|carried| carried.link.id() == id);
+        link.is_some_and(|carried| carried.names.remove(name))
     }
 
     pub(crate) fn close(&self) {
@@ -179,7 +180,10 @@ impl Core {
     /// A link lost a shard channel to a slot move: it is wanted at the new owner.
     pub(crate) fn shard_ended(&self, link: LinkId, channel: &Bytes) {
         let name = (ChannelKind::Shard, channel.clone());
-        self.links().forget(link, &name);
+        if !self.links().forget(link, &name) {
+            // The map was faster: it is wanted at the new owner already, and its subscribers know of the gap.
+            return;
+        }
         let still_wanted =
             self.pubsub().wanted().iter().any(|(family, name)| *family == Family::Shard && name == channel);
         if still_wanted {

@@ -123,3 +123,66 @@ async fn servers_that_do_not_announce_are_met_quietly_or_refused_in_their_words(
     })
     .await;
 }
+
+/// Passes bytes on, and counts what comes from the client: the bytes, and the reads that it took.
+#[derive(Default)]
+struct Meter {
+    bytes: std::sync::atomic::AtomicUsize,
+    reads: std::sync::atomic::AtomicUsize,
+}
+
+impl Meter {
+    async fn start(to: std::net::SocketAddr) -> (std::sync::Arc<Self>, std::net::SocketAddr) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let meter = std::sync::Arc::new(Self::default());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let counting = std::sync::Arc::clone(&meter);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let meter = std::sync::Arc::clone(&counting);
+                let server = tokio::net::TcpStream::connect(to).await.unwrap();
+                tokio::spawn(async move {
+                    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+                        (client.into_split(), server.into_split());
+                    tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
+                    let mut buffer = vec![0; 65_536];
+                    while let Ok(count @ 1..) = from_client.read(&mut buffer).await {
+                        meter.bytes.fetch_add(count, std::sync::atomic::Ordering::SeqCst);
+                        meter.reads.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                        to_server.write_all(&buffer[..count]).await.unwrap();
+                    }
+                });
+            }
+        });
+        (meter, addr)
+    }
+
+    /// Bytes and reads since this was last asked.
+    fn take(&self) -> (usize, usize) {
+        let take =
+            |counter: &std::sync::atomic::AtomicUsize| counter.swap(0, std::sync::atomic::Ordering::SeqCst);
+        (take(&self.bytes), take(&self.reads))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn asking_quietly_costs_no_round_trip_and_is_not_repeated() {
+    use evenkeel_testkit::launcher::{Single, for_each_server};
+    for_each_server("client::handoff::cost", |kind| async move {
+        let server = Single::start(&kind).await.unwrap();
+        let (meter, addr) = Meter::start(server.addr()).await;
+        let url = |mode: &str| format!("redis://{addr}?maint_mode={mode}");
+        let silent = Client::connect(url("disabled")).await.unwrap();
+        let (without, reads) = meter.take();
+        let auto = Client::connect(url("auto")).await.unwrap();
+        let (with, auto_reads) = meter.take();
+        assert!(with > without, "{kind:?}: it asks");
+        assert_eq!((reads, auto_reads), (1, 1), "{kind:?}: all of the handshake in one write");
+        // The refusal is remembered: the next connection of this client does not ask.
+        drop(auto.lease().await.unwrap());
+        assert_eq!(meter.take(), (without, 1), "{kind:?}");
+        drop(silent);
+    })
+    .await;
+}

@@ -3,6 +3,8 @@
 
 mod cluster;
 mod handoff;
+mod handoff_defects;
+mod handoff_kinds;
 mod load;
 mod login;
 mod pubsub;

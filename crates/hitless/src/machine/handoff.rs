@@ -102,8 +102,8 @@ impl Timetable {
 /// ```text
 ///                 due, worker free          Switched
 ///   Waiting{until} ---------------> Moving ---------> Settled (the successor) --told again--> Stuck
-///      ^   ^                          |                                                        |  quiet_at
-///      |   +------ retry, fallback ---+---- hopeless --> Stuck --------- quiet_at --------> Moving (quietly)
+///      ^   ^                          |                                                        |  deadline
+///      |   +------ retry, fallback ---+---- hopeless --> Stuck --------- deadline --------> Moving (quietly)
 ///      |                                                                                       |
 ///      +-- DNS names another address -- Stuck -- forget_at --> Abandoned <---------------------+ failed
 /// ```

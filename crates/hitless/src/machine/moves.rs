@@ -35,14 +35,8 @@ impl HandoffEngine {
         self.give_overdue_up(now, id);
         if now < at.deadline || at.close_at <= now {
             self.attempt_due(now, id);
-        } else if at.quiet_at <= now {
+        } else {
             self.last_chance(now, id);
-        } else if let Some(handoff) = self.handoffs.get_mut(&id) {
-            for member in handoff.members.values_mut() {
-                if matches!(member.state, State::Waiting { .. }) {
-                    member.state = State::Stuck;
-                }
-            }
         }
         self.finish(now, id);
     }
@@ -160,8 +154,8 @@ impl HandoffEngine {
         !owed && !known.draining
     }
 
-    /// Just before the server closes: connections for which nothing better was found fall silent, so that no command is
-    /// cut, and are made anew at the close.
+    /// Too late for guesses: connections for which nothing better was found fall silent just before
+    /// the server closes, so that no command is cut, and are made anew at the close.
     fn last_chance(&mut self, now: Instant, id: HandoffId) {
         let free: Vec<ConnId> =
             self.conns.iter().filter(|(_, known)| self.is_free(now, known)).map(|(conn, _)| *conn).collect();
@@ -182,7 +176,7 @@ impl HandoffEngine {
                 handoff: id,
                 conn: *conn,
                 to: Destination { endpoint: endpoint.clone(), address: member.address },
-                style: MoveStyle::Quiet { dial_at: at.close_at },
+                style: MoveStyle::Quiet { hush_at: at.quiet_at, dial_at: at.close_at },
                 deadline: at.close_at + QUIET_PATIENCE,
                 drain_until: at.close_at + QUIET_PATIENCE,
             });

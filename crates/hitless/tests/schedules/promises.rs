@@ -200,8 +200,10 @@ impl Promises {
                     }
                     // The server should have closed: only what DNS says anew, or a live target, is worth a move.
                     MoveStyle::Beside => assert!(one.to.address.is_some() || *to != name(), "{one:?}"),
-                    MoveStyle::Quiet { dial_at } => {
-                        assert!(dial_at == *closes_at && *closes_at - instant <= Duration::from_millis(50));
+                    MoveStyle::Quiet { hush_at, dial_at } => {
+                        let silent = *closes_at - hush_at;
+                        assert!(dial_at == *closes_at && silent <= Duration::from_millis(50), "{one:?}");
+                        assert!(*closes_at - instant <= Duration::from_millis(250), "{one:?}");
                     }
                     _ => assert_eq!(self.last_failure.get(&one.conn), Some(&MoveError::Full), "{one:?}"),
                 }

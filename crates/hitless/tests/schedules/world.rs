@@ -317,7 +317,7 @@ impl World {
     fn begin(&mut self, one: Move) {
         let (conn, handoff) = (one.conn, one.handoff.number());
         let from = match one.style {
-            MoveStyle::Quiet { dial_at } => {
+            MoveStyle::Quiet { dial_at, .. } => {
                 self.tally.quiet += 1;
                 self.ms(dial_at)
             }

@@ -41,6 +41,8 @@ pub struct MoveRequest {
     pub address: Option<IpAddr>,
     /// How the old and the new connection overlap.
     pub overlap: Overlap,
+    /// From when on nothing is written to the one in use, unless the new one is made beside it.
+    pub hush_at: Instant,
     /// The connection is made anew although it leads to the target's name: what is behind the name has changed.
     pub renew: bool,
     /// A failed dial ends the move; otherwise it is tried again until the deadline.
@@ -73,6 +75,7 @@ impl MoveRequest {
             for_good: false,
             address: None,
             overlap: Overlap::Beside,
+            hush_at: now,
             renew: false,
             once: false,
         }
@@ -471,11 +474,7 @@ impl LaneMachine {
             return;
         }
         let next = request.not_before.max(now);
-        let hushed = request.overlap != Overlap::Beside && self.state == State::Ready;
-        if hushed {
-            self.actions.push_back(Action::Hush);
-        }
-        self.moving = Some(Move { request, tries: 0, dial, next, hushed });
+        self.moving = Some(Move { request, tries: 0, dial, next, hushed: false });
         if alone {
             self.go_with_move();
         } else {
@@ -487,6 +486,11 @@ impl LaneMachine {
         let Some(moving) = &mut self.moving else { return };
         if now >= moving.request.deadline {
             return self.give_up_move(now);
+        }
+        let overlaps = moving.request.overlap == Overlap::Beside;
+        if !overlaps && !moving.hushed && self.state == State::Ready && now >= moving.request.hush_at {
+            moving.hushed = true;
+            self.actions.push_back(Action::Hush);
         }
         if moving.dial.is_none() && now >= moving.next && !moving.waits_for_idle() {
             self.dial_move();
@@ -613,12 +617,16 @@ impl Machine for LaneMachine {
             State::Backoff { until } => Some(until),
             _ => None,
         };
+        let hush = self.moving.as_ref().filter(|moving| {
+            !moving.hushed && moving.request.overlap != Overlap::Beside && self.state == State::Ready
+        });
+        let hush = hush.map(|moving| moving.request.hush_at.min(moving.request.deadline));
         let moving = self.moving.as_ref().map(|moving| match moving.dial {
             Some(_) => moving.request.deadline,
             None if moving.waits_for_idle() => moving.request.deadline,
             None => moving.next.min(moving.request.deadline),
         });
-        [backoff, moving].into_iter().flatten().min()
+        [backoff, hush, moving].into_iter().flatten().min()
     }
 }
 

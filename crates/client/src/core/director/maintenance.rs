@@ -58,8 +58,11 @@ impl Director {
         match request.style {
             MoveStyle::Beside => {}
             MoveStyle::InPlace => order.overlap = Overlap::InPlace,
-            MoveStyle::Quiet { dial_at } => {
+            MoveStyle::Quiet { hush_at, dial_at } => {
                 order.overlap = Overlap::Quiet;
+                // Who waits there writes nothing: its wait has to end before the close, and goes on behind it.
+                let waits = matches!(&carrier, Carrier::Lane(lane) if core.waits_on(lane.id()));
+                order.hush_at = if waits { now } else { hush_at };
                 order.not_before = dial_at;
                 order.once = false;
             }

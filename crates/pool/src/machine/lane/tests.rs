@@ -186,6 +186,18 @@ fn a_quiet_move_dials_when_the_peer_has_closed() {
 }
 
 #[test]
+fn a_quiet_move_falls_silent_at_its_time() {
+    let mut script = Script::new();
+    script.ready();
+    let mut request = renewal(&script, Overlap::Quiet);
+    request.hush_at = script.at(900);
+    assert!(script.input(0, Input::Move(request)).is_empty());
+    assert_eq!(script.next(), Some(900));
+    assert_eq!(script.timeout(900), ["hush"]);
+    assert_eq!(script.timeout(1000), ["dial 1 a:1"]);
+}
+
+#[test]
 fn a_quiet_move_dials_at_its_time_when_the_peer_has_not_closed() {
     let mut script = Script::new();
     script.ready();
