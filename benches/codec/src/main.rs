@@ -2,6 +2,8 @@
 //!
 //! `evenkeel-bench-codec [--json] [--rows a,b] [--codecs a,b] [--rounds n]`; `cargo xtask bench codec` builds and runs it.
 
+#[cfg(hiredis)]
+mod agree;
 mod decode;
 mod encode;
 #[cfg(hiredis)]
@@ -147,6 +149,8 @@ fn main() {
         .filter(|row| args.rows.is_empty() || args.rows.iter().any(|wanted| wanted == row))
         .collect();
     if rows.len() > 1 {
+        #[cfg(hiredis)]
+        agree::check();
         // Each row in a process of its own: what one leaves behind in the heap is no other's luck.
         let this = std::env::current_exe().expect("a process knows its program");
         for (index, row) in rows.iter().enumerate() {

@@ -117,4 +117,24 @@ mod tests {
             assert!(delay >= backoff.nominal(attempt) / 2 && delay <= Duration::from_secs(2));
         }
     }
+
+    #[test]
+    fn a_thousand_clients_of_a_server_that_restarts_come_back_spread_out() {
+        let backoff = Backoff::default();
+        for outage in [100, 300, 1000, 5000, 60_000] {
+            let outage = Duration::from_millis(outage);
+            let mut slots = std::collections::BTreeMap::<u128, usize>::new();
+            for client in 0..1000 {
+                let mut seed = Seed::new(client);
+                let (mut at, mut attempt) = (Duration::ZERO, 0);
+                while at < outage {
+                    attempt += 1;
+                    at += backoff.jittered(attempt, &mut seed);
+                }
+                *slots.entry(at.as_millis() / 10).or_default() += 1;
+            }
+            let fullest = slots.values().max().copied().unwrap_or(0);
+            assert!(fullest <= 200, "{fullest} of 1000 in one slot of 10 ms after {outage:?}");
+        }
+    }
 }
