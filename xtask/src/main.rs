@@ -11,6 +11,7 @@ mod demo;
 mod failover_bench;
 mod failure;
 mod handoff_bench;
+mod gateway_bench;
 mod process;
 mod servers;
 mod test;
@@ -41,6 +42,8 @@ enum Command {
     FailoverBench(failover_bench::Args),
     /// Announced maintenance under load, and the marks that must be met
     HandoffBench(handoff_bench::Args),
+    /// The gateway against a floor and its peers, under the same load
+    GatewayBench(gateway_bench::Args),
     /// Gets the servers that the tests run on
     Servers(servers::Args),
     /// All tests, on every server found
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::FailoverBench(args) => failover_bench::run(&args),
         Command::HandoffBench(args) => handoff_bench::run(&args),
+        Command::GatewayBench(args) => gateway_bench::run(&args),
         Command::Servers(args) => servers::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Tidy(args) => tidy::run(&args),

@@ -4,12 +4,22 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use evenkeel::gateway::{BrokerKind, Gateway, GatewayConfig};
+use evenkeel::gateway::{Access, BrokerKind, Gateway, GatewayConfig};
 
 use crate::interrupt::Interrupt;
 
 /// Start of the names of all variables; an unknown one is an error, as an unknown key of the file is.
 const PREFIX: &str = "EVENKEEL_GATEWAY_";
+
+/// The variables that say where Redis is.
+const REDIS: [&str; 6] = [
+    "REDIS_MODE",
+    "REDIS_URL",
+    "REDIS_PASSWORD",
+    "REDIS_SENTINELS",
+    "REDIS_SENTINEL_NAME",
+    "REDIS_CLUSTER_NODES",
+];
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -22,7 +32,7 @@ pub(crate) struct Args {
     /// The address to listen on [default: 127.0.0.1:8000].
     #[arg(long, value_name = "ADDRESS", env = "EVENKEEL_GATEWAY_LISTEN")]
     listen: Option<SocketAddr>,
-    /// What carries publications [default: memory].
+    /// What carries publications [default: redis when --redis-url or a variable such as REDIS_MODE is given, else memory].
     #[arg(long, value_enum, env = "EVENKEEL_GATEWAY_BROKER")]
     broker: Option<Broker>,
     /// Where Redis is, for the broker `redis`; unset, `REDIS_MODE` and its kin say it.
@@ -34,6 +44,15 @@ pub(crate) struct Args {
     /// The key of the server API; better given by the variable or the file than on a command line that others can see.
     #[arg(long, value_name = "KEY", env = "EVENKEEL_GATEWAY_API_KEY", hide_env_values = true)]
     api_key: Option<String>,
+    /// Who may subscribe to channels without a namespace [default: nobody].
+    #[arg(long, value_enum, value_name = "WHO", env = "EVENKEEL_GATEWAY_SUBSCRIBE")]
+    subscribe: Option<Who>,
+    /// Who may publish there from a session [default: nobody].
+    #[arg(long, value_enum, value_name = "WHO", env = "EVENKEEL_GATEWAY_PUBLISH")]
+    publish: Option<Who>,
+    /// How many publications each of them keeps, for clients that come back [default: 0].
+    #[arg(long, value_name = "N", env = "EVENKEEL_GATEWAY_HISTORY_SIZE")]
+    history_size: Option<u32>,
     /// Reads and checks all settings, and ends.
     #[arg(long)]
     check_config: bool,
@@ -57,11 +76,31 @@ enum Broker {
     Redis,
 }
 
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Who {
+    /// Everybody.
+    Anyone,
+    /// Nobody.
+    Nobody,
+    /// Clients with a user, by their tokens.
+    Users,
+}
+
+impl From<Who> for Access {
+    fn from(who: Who) -> Self {
+        match who {
+            Who::Anyone => Self::Anyone,
+            Who::Nobody => Self::Nobody,
+            Who::Users => Self::Users,
+        }
+    }
+}
+
 /// Runs the gateway until SIGINT or SIGTERM.
 pub(crate) async fn run(args: Args) -> Outcome<bool> {
     let check_only = args.check_config;
     refuse_unknown(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()))?;
-    let config = settings(args)?;
+    let config = settings(args, |name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))?;
     if check_only {
         writeln!(std::io::stdout(), "the settings are readable")?;
         return Ok(true);
@@ -80,16 +119,16 @@ pub(crate) async fn run(args: Args) -> Outcome<bool> {
     Ok(true)
 }
 
-fn settings(args: Args) -> Outcome<GatewayConfig> {
+fn settings(args: Args, is_set: impl Fn(&str) -> bool) -> Outcome<GatewayConfig> {
     let mut config = args.config.as_deref().map_or_else(|| Ok(GatewayConfig::default()), read)?;
     if let Some(listen) = args.listen {
         config.listen = listen;
     }
     if let Some(broker) = args.broker {
-        config.broker = match broker {
+        config.broker = Some(match broker {
             Broker::Memory => BrokerKind::Memory,
             Broker::Redis => BrokerKind::Redis,
-        };
+        });
     }
     if let Some(url) = args.redis_url {
         config.redis.url = Some(url);
@@ -99,6 +138,20 @@ fn settings(args: Args) -> Outcome<GatewayConfig> {
     }
     if let Some(key) = args.api_key {
         config.api.key = Some(key);
+    }
+    if let Some(who) = args.subscribe {
+        config.channels.subscribe = who.into();
+    }
+    if let Some(who) = args.publish {
+        config.channels.publish = who.into();
+    }
+    if let Some(size) = args.history_size {
+        config.channels.history_size = size;
+        config.channels.recovery = size > 0;
+    }
+    // Who says where Redis is wants it.
+    if config.broker.is_none() && REDIS.into_iter().any(is_set) {
+        config.broker = Some(BrokerKind::Redis);
     }
     Ok(config)
 }
@@ -115,7 +168,17 @@ fn read(file: &Path) -> Outcome<GatewayConfig> {
 }
 
 fn refuse_unknown(names: impl Iterator<Item = String>) -> Outcome<()> {
-    const KNOWN: [&str; 6] = ["CONFIG", "LISTEN", "BROKER", "REDIS_URL", "ALLOWED_ORIGINS", "API_KEY"];
+    const KNOWN: [&str; 9] = [
+        "CONFIG",
+        "LISTEN",
+        "BROKER",
+        "REDIS_URL",
+        "ALLOWED_ORIGINS",
+        "API_KEY",
+        "SUBSCRIBE",
+        "PUBLISH",
+        "HISTORY_SIZE",
+    ];
     for name in names {
         if name.strip_prefix(PREFIX).is_some_and(|rest| !KNOWN.contains(&rest)) {
             let known: Vec<_> = KNOWN.iter().map(|known| format!("{PREFIX}{known}")).collect();
@@ -129,7 +192,7 @@ fn refuse_unknown(names: impl Iterator<Item = String>) -> Outcome<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Args, BrokerKind, refuse_unknown, settings};
+    use super::{Args, BrokerKind, refuse_unknown};
     use clap::Parser;
 
     #[derive(Parser)]
@@ -140,6 +203,11 @@ mod tests {
 
     fn args(words: &[&str]) -> Args {
         Program::try_parse_from([&["gateway"], words].concat()).unwrap().args
+    }
+
+    /// The settings that `words` give where no variable is set.
+    fn settings(args: Args) -> super::Outcome<super::GatewayConfig> {
+        super::settings(args, |_| false)
     }
 
     fn file(text: &str) -> tempfile::NamedTempFile {
@@ -155,9 +223,30 @@ mod tests {
         let path = file.path().to_str().unwrap();
         let config = settings(args(&["--config", path, "--listen", "127.0.0.1:9001"])).unwrap();
         assert_eq!(config.listen.port(), 9001);
-        assert_eq!((config.broker, config.limits.max_channels), (BrokerKind::Redis, 7));
+        assert_eq!((config.broker, config.limits.max_channels), (Some(BrokerKind::Redis), 7));
         let config = settings(args(&["--config", path, "--broker", "memory"])).unwrap();
-        assert_eq!((config.listen.port(), config.broker), (9000, BrokerKind::Memory));
+        assert_eq!((config.listen.port(), config.broker), (9000, Some(BrokerKind::Memory)));
+    }
+
+    #[test]
+    fn whoever_says_where_redis_is_gets_it() {
+        let with = |words: &[&str], set: &'static str| {
+            super::settings(args(words), |name| name == set).unwrap().broker_kind()
+        };
+        assert_eq!(with(&[], ""), BrokerKind::Memory);
+        for name in super::REDIS {
+            assert_eq!(with(&[], name), BrokerKind::Redis, "{name}");
+        }
+        assert_eq!(with(&["--redis-url", "redis://h"], ""), BrokerKind::Redis);
+        assert_eq!(with(&["--broker", "memory"], "REDIS_MODE"), BrokerKind::Memory);
+    }
+
+    #[test]
+    fn flags_open_channels() {
+        let config = settings(args(&["--subscribe", "anyone", "--history-size", "9"])).unwrap();
+        assert_eq!(config.channels.subscribe, evenkeel::gateway::Access::Anyone);
+        assert_eq!(config.channels.publish, evenkeel::gateway::Access::Nobody);
+        assert!(config.channels.recovery && config.channels.history_size == 9);
     }
 
     #[test]

@@ -28,7 +28,12 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_env("EVENKEEL_LOG").unwrap_or_else(|_unset| EnvFilter::new("error"));
+    let usual = match arguments.command {
+        // The demo has a page and lines of its own.
+        Command::Demo(_) => "error",
+        Command::Gateway(_) => "warn,evenkeel::events=info,evenkeel_gateway=info",
+    };
+    let filter = EnvFilter::try_from_env("EVENKEEL_LOG").unwrap_or_else(|_unset| EnvFilter::new(usual));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let outcome =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Into::into).and_then(

@@ -18,8 +18,9 @@ pub struct GatewayConfig {
     /// Origins of web pages that may connect, each exact (`https://app.example.com`). Default: none, which lets
     /// in the gateway's own origin and requests without an `Origin` header. `*` lets in everybody.
     pub allowed_origins: Vec<String>,
-    /// Which broker carries publications. Default: [`BrokerKind::Memory`].
-    pub broker: BrokerKind,
+    /// Which broker carries publications. Default: unset, which is [`BrokerKind::Redis`] when `redis.url` is set, else
+    /// [`BrokerKind::Memory`]; the program `evenkeel` takes `REDIS_MODE` and its kin for such a wish too.
+    pub broker: Option<BrokerKind>,
     /// Options of channels without a namespace prefix. Default: nobody may do anything.
     pub channels: ChannelOptions,
     /// Options of channels named `<namespace>:...`. Default: none; a channel of an unknown one is refused.
@@ -210,12 +211,20 @@ pub struct OutageConfig {
     pub probe_timeout: Duration,
 }
 
+impl GatewayConfig {
+    /// The broker that these settings ask for.
+    pub fn broker_kind(&self) -> BrokerKind {
+        let by_url = if self.redis.url.is_some() { BrokerKind::Redis } else { BrokerKind::Memory };
+        self.broker.unwrap_or(by_url)
+    }
+}
+
 impl Default for GatewayConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)),
             allowed_origins: Vec::new(),
-            broker: BrokerKind::default(),
+            broker: None,
             channels: ChannelOptions::default(),
             namespaces: Vec::new(),
             limits: LimitsConfig::default(),
@@ -298,7 +307,8 @@ mod tests {
             "#,
         )
         .unwrap();
-        assert_eq!(config.broker, BrokerKind::Redis);
+        assert_eq!(config.broker, Some(BrokerKind::Redis));
+        assert_eq!(config.broker_kind(), BrokerKind::Redis);
         assert_eq!(config.session.ping_interval, Duration::from_secs(10));
         assert_eq!(config.namespaces[0].options.history_ttl, Duration::from_secs(300));
         assert!(!format!("{config:?}").contains("hush"));

@@ -65,7 +65,7 @@ impl GatewayBuilder {
     pub async fn start(self) -> Result<Gateway, Error> {
         let config = self.config;
         check(&config)?;
-        let broker = match (self.broker, config.broker) {
+        let broker = match (self.broker, config.broker_kind()) {
             (Some(broker), _) => broker,
             (None, BrokerKind::Memory) => Arc::new(MemoryBroker::new()),
             (None, BrokerKind::Redis) => redis_broker(&config).await?,
@@ -87,12 +87,13 @@ impl GatewayBuilder {
         let count = self.shards.unwrap_or(workers).max(1);
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(SHARD_QUEUE)).unzip();
         let (phase, watching) = watch::channel(Phase::Running);
+        let metrics = Arc::new(Metrics::default());
         let shared = Arc::new(Shared {
             rules: Arc::new(rules),
             origins: AllowedOrigins::new(&config.allowed_origins),
             pusher: config.pusher.clone().map(Arc::new),
-            hub: Hub::new(senders.into(), broker.clone()),
-            metrics: Arc::new(Metrics::default()),
+            hub: Hub::new(senders.into(), broker.clone(), metrics.clone()),
+            metrics,
             phase: watching.clone(),
             shards: count,
             next_shard: AtomicUsize::new(0),
@@ -113,10 +114,12 @@ impl GatewayBuilder {
 
 #[cfg(feature = "redis")]
 async fn redis_broker(config: &GatewayConfig) -> Result<Arc<dyn Broker>, Error> {
-    let client = match config.redis.url.as_deref() {
-        Some(url) => evenkeel_client::Client::connect(url).await?,
-        None => evenkeel_client::Client::from_env().await?,
+    let settings = match config.redis.url.as_deref() {
+        Some(url) => evenkeel_client::Config::try_from(url)?,
+        None => evenkeel_client::Config::from_env()?,
     };
+    // A gateway that starts before its Redis waits for it, not ready, instead of ending.
+    let client = evenkeel_client::Client::connect(settings.into_lazy()).await?;
     Ok(Arc::new(crate::broker::RedisBroker::new(Arc::new(client), config.outage.clone())))
 }
 

@@ -115,6 +115,13 @@ impl Config {
         ConfigBuilder::default()
     }
 
+    /// The same, but connecting waits for nothing: see [`lazy`](Self::lazy).
+    #[must_use]
+    pub fn into_lazy(mut self) -> Self {
+        self.settings.lazy = true;
+        self
+    }
+
     /// What is behind the client.
     pub fn deployment(&self) -> &Deployment {
         &self.deployment

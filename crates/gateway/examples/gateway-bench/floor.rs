@@ -1,7 +1,8 @@
 //! The least that a server can do for the same clients.
 //!
-//! It answers the handshake and each frame of a subscriber with fixed bytes, and gives each frame of the
-//! publisher, as it is, to every subscriber. No heartbeats, no limits, no protocol.
+//! It answers the handshake and each frame of a subscriber with fixed bytes, and gives what it hears from Redis to
+//! every subscriber, in the frame that the gateway would write. No heartbeats, no limits, no protocol. Once all that
+//! one read brought goes out in one write for each socket, once every message on its own.
 
 use std::cell::RefCell;
 use std::io;
@@ -12,70 +13,96 @@ use tokio::net::{TcpListener, TcpStream};
 const HANDSHAKE: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
 Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 /// The replies to connect and subscribe, as the gateway words them.
-const REPLIES: &[u8] = b"\x81\x35{\"id\":1,\"connect\":{\"client\":\"c\"}}\n{\"id\":2,\"subscribe\":{}}";
+const REPLIES: &[u8] = b"\x81\x39{\"id\":1,\"connect\":{\"client\":\"c\"}}\n{\"id\":2,\"subscribe\":{}}";
+const FRONT: &[u8] = b"{\"push\":{\"channel\":\"bench\",\"pub\":{\"data\":";
+const BACK: &[u8] = b"}}}";
 
-pub(crate) fn run(coalesce: bool) {
+pub(crate) fn run(redis: &str, coalesce: bool) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     tokio::task::LocalSet::new().block_on(&runtime, async move {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
-        println!("{}", listener.local_addr().expect("an address"));
+        println!("listening on {}", listener.local_addr().expect("an address"));
         let sockets: Rc<RefCell<Vec<TcpStream>>> = Rc::default();
+        let mut redis = TcpStream::connect(redis).await.expect("redis");
+        redis.write_all(b"SUBSCRIBE bench\r\n").await.expect("subscribed");
+        tokio::task::spawn_local(hear(redis, sockets.clone(), coalesce));
         loop {
             let Ok((mut stream, _)) = listener.accept().await else { continue };
             let mut head = [0; 1024];
             if stream.set_nodelay(true).is_err() || stream.read(&mut head).await.is_err() {
                 continue;
             }
-            if stream.write_all(HANDSHAKE).await.is_err() {
+            if stream.write_all(HANDSHAKE).await.is_err() || stream.read(&mut head).await.is_err() {
                 continue;
             }
-            // A subscriber's first frame is connect and subscribe, the publisher's is connect alone.
-            let Ok(read) = stream.read(&mut head).await else { continue };
-            if head.get(..read).is_some_and(|frame| frame.len() > 60) {
-                if stream.write_all(REPLIES).await.is_ok() {
-                    sockets.borrow_mut().push(stream);
-                }
-                continue;
+            if stream.write_all(REPLIES).await.is_ok() {
+                sockets.borrow_mut().push(stream);
             }
-            tokio::task::spawn_local(publish(stream, sockets.clone(), coalesce));
         }
     });
 }
 
-async fn publish(stream: TcpStream, sockets: Rc<RefCell<Vec<TcpStream>>>, coalesce: bool) {
-    if stream.try_write(b"\x81\x24{\"id\":1,\"connect\":{\"client\":\"cccc\"}}").is_err() {
-        return;
-    }
-    let mut buffer = vec![0; 64 * 1024];
+async fn hear(redis: TcpStream, sockets: Rc<RefCell<Vec<TcpStream>>>, coalesce: bool) {
+    let mut buffer: Vec<u8> = Vec::with_capacity(1 << 16);
+    let mut scratch = vec![0; 1 << 16];
     let mut out = Vec::new();
     loop {
-        if stream.readable().await.is_err() {
+        if redis.readable().await.is_err() {
             return;
         }
-        let read = match stream.try_read(&mut buffer) {
-            Ok(0) => return,
-            Ok(read) => read,
+        match redis.try_read(&mut scratch) {
+            Ok(0) => std::process::exit(1),
+            Ok(read) => buffer.extend_from_slice(&scratch[..read]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-            Err(_gone) => return,
-        };
+            Err(_gone) => std::process::exit(1),
+        }
         out.clear();
-        let mut rest = buffer.get(..read).unwrap_or_default();
-        // The load writes whole frames of 126 to 65 535 bytes with an empty mask.
-        while let [_, _, high, low, _, _, _, _, more @ ..] = rest {
-            let len = usize::from(u16::from_be_bytes([*high, *low]));
-            let Some(payload) = more.get(..len) else { break };
+        let mut at = 0;
+        while let Some((message, payload)) = message(&buffer[at..]) {
+            at += message;
+            let Some(payload) = payload else { continue };
             let begin = out.len();
-            out.extend_from_slice(&[0x81, 126, *high, *low]);
+            let len = (FRONT.len() + payload.len() + BACK.len()) as u16;
+            out.extend_from_slice(&[0x81, 126]);
+            out.extend_from_slice(&len.to_be_bytes());
+            out.extend_from_slice(FRONT);
             out.extend_from_slice(payload);
-            rest = more.get(len..).unwrap_or_default();
+            out.extend_from_slice(BACK);
             if !coalesce {
-                give(&sockets, out.get(begin..).unwrap_or_default());
+                give(&sockets, &out[begin..]);
             }
         }
-        if coalesce {
+        buffer.drain(..at);
+        if coalesce && !out.is_empty() {
             give(&sockets, &out);
         }
     }
+}
+
+/// The length of the first push and its payload; `None` while it is not whole.
+fn message(bytes: &[u8]) -> Option<(usize, Option<&[u8]>)> {
+    let mut at = line(bytes, 0)?.1;
+    let mut parts = [&bytes[..0]; 3];
+    for part in &mut parts {
+        let (head, next) = line(bytes, at)?;
+        if head.first() == Some(&b':') {
+            // The count in the answer to SUBSCRIBE.
+            return Some((next, None));
+        }
+        let len: usize = std::str::from_utf8(head.get(1..)?).ok()?.parse().ok()?;
+        *part = bytes.get(next..next + len)?;
+        at = next + len + 2;
+        if at > bytes.len() {
+            return None;
+        }
+    }
+    Some((at, Some(parts[2])))
+}
+
+fn line(bytes: &[u8], from: usize) -> Option<(&[u8], usize)> {
+    let rest = bytes.get(from..)?;
+    let end = rest.windows(2).position(|pair| pair == b"\r\n")?;
+    Some((&rest[..end], from + end + 2))
 }
 
 fn give(sockets: &RefCell<Vec<TcpStream>>, frame: &[u8]) {

@@ -1,305 +1,177 @@
-//! The load: subscribers, one publisher, and what came of it.
+//! The load: subscribers, one publisher, and what came of it, as one line of JSON.
 
+use crate::Words;
+use crate::board::Board;
 use crate::process::{cpu_seconds, resident_kib};
-use serde_json::json;
-use std::cell::{Cell, RefCell};
+use crate::publisher::{Publisher, Target};
+use crate::socket::{Hello, listen, open};
+use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::sync::Notify;
 
-/// Bytes of each publication's data.
-const DATA: usize = 128;
-/// Wait for stragglers at the end.
+/// Wait for stragglers.
 const SETTLE: Duration = Duration::from_secs(5);
+/// Until everybody hears the first publication.
+const WARM: Duration = Duration::from_millis(500);
+const WARM_TRIES: u32 = 40;
+/// Connections opened at once.
+const OPENING: usize = 32;
 
 pub(crate) struct Settings {
-    pub(crate) system: String,
-    pub(crate) server: SocketAddr,
-    pub(crate) pid: u32,
-    pub(crate) subscribers: usize,
-    pub(crate) scenario: Scenario,
-    pub(crate) seconds: u64,
+    server: SocketAddr,
+    target: Target,
+    hello: Hello,
+    pid: u32,
+    subscribers: usize,
+    scenario: String,
+    seconds: f64,
 }
 
-#[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Scenario {
-    /// Connect, hold, and look at the memory.
-    Idle,
-    /// So many publications a second.
-    Rate(u32),
-    /// At most so many publications not yet delivered to everybody.
-    Window(u64),
-}
-
-impl Scenario {
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        match text.split_once(':') {
-            None if text == "idle" => Some(Self::Idle),
-            Some(("rate", rate)) => rate.parse().ok().map(Self::Rate),
-            Some(("window", window)) => window.parse().ok().map(Self::Window),
-            _ => None,
-        }
-    }
-
-    fn name(self) -> String {
-        match self {
-            Self::Idle => "idle".to_owned(),
-            Self::Rate(rate) => format!("rate:{rate}"),
-            Self::Window(window) => format!("window:{window}"),
+impl Settings {
+    pub(crate) fn read(words: &Words) -> Self {
+        let hello = match words.value("--hello") {
+            None | Some("centrifugo") => Hello::Centrifugo,
+            Some("nchan") => Hello::Path("/sub/bench"),
+            Some(_) => Hello::Path("/bench"),
+        };
+        Self {
+            server: words.value("--server").and_then(|text| text.parse().ok()).expect("--server ADDRESS"),
+            target: Target::read(words.value("--publish").expect("--publish redis:ADDRESS")),
+            hello,
+            pid: words.number("--pid", 0),
+            subscribers: words.number("--subscribers", 1_000),
+            scenario: words.value("--scenario").unwrap_or("alone").to_owned(),
+            seconds: words.number("--seconds", 2.0),
         }
     }
 }
 
-#[derive(Default)]
-struct Board {
-    frames: Cell<u64>,
-    target: Cell<u64>,
-    reached: Notify,
-    latencies: RefCell<Vec<u32>>,
-    timed: Cell<bool>,
-}
-
-fn now() -> Instant {
-    #[expect(clippy::disallowed_methods, reason = "a bench measures")]
-    Instant::now()
-}
-
-pub(crate) fn run(settings: Settings) -> serde_json::Value {
+pub(crate) fn run(settings: &Settings) -> Value {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     tokio::task::LocalSet::new().block_on(&runtime, measure(settings))
 }
 
-async fn measure(settings: Settings) -> serde_json::Value {
-    let origin = now();
+async fn measure(settings: &Settings) -> Value {
+    let origin = Instant::now();
     let board = Rc::new(Board::default());
-    let memory_before = resident_kib(settings.pid);
-    let cpu_before = cpu_seconds(settings.pid);
-    let connecting = now();
-    for _ in 0..settings.subscribers {
-        let subscribe = "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"bench\"}}    ";
-        let stream = open(settings.server, subscribe).await;
-        tokio::task::spawn_local(listen(stream, board.clone(), origin));
-    }
-    let connect_time = connecting.elapsed();
-    let cpu_connected = cpu_seconds(settings.pid);
     let memory = resident_kib(settings.pid);
-    let subscribers = settings.subscribers as u64;
-    board.frames.set(0);
-    let mut line = json!({
-        "system": settings.system,
-        "scenario": settings.scenario.name(),
-        "subscribers": subscribers,
-        "connects_per_s": (subscribers as f64 / connect_time.as_secs_f64()).round(),
-        "cpu_us_per_connect": round((cpu_connected - cpu_before) * 1e6 / subscribers as f64),
-        "rss_kib_per_idle_connection": round(memory.saturating_sub(memory_before) as f64 / subscribers as f64),
-    });
-    let published = match settings.scenario {
-        Scenario::Idle => return line,
-        Scenario::Rate(rate) => at_rate(&settings, &board, rate, origin).await,
-        Scenario::Window(window) => in_window(&settings, &board, window, origin).await,
-    };
-    let (published, elapsed, cpu) = published;
-    let expected = published * subscribers;
-    let delivered = board.frames.get();
-    let mut latencies = board.latencies.take();
-    latencies.sort_unstable();
-    let quantile = |part: f64| {
-        let at = (latencies.len() as f64 * part) as usize;
-        latencies.get(at.min(latencies.len().saturating_sub(1))).map(|micros| round(f64::from(*micros) / 1e3))
-    };
-    line["cpu_us_per_delivery"] = json!(round3(cpu * 1e6 / delivered.max(1) as f64));
-    line["deliveries_per_s"] = json!((delivered as f64 / elapsed.as_secs_f64()).round());
-    line["published"] = json!(published);
-    line["missing"] = json!(expected.saturating_sub(delivered));
-    line["doubled"] = json!(delivered.saturating_sub(expected));
-    line["p50_ms"] = json!(quantile(0.5));
-    line["p99_ms"] = json!(quantile(0.99));
+    let cpu = cpu_seconds(settings.pid);
+    let mut opened = 0;
+    while opened < settings.subscribers {
+        let batch = OPENING.min(settings.subscribers - opened);
+        let streams = (0..batch).map(|_| open(settings.server, settings.hello, false));
+        for stream in futures_util::future::join_all(streams).await {
+            tokio::task::spawn_local(listen(stream, board.clone(), origin));
+        }
+        opened += batch;
+    }
+    let per = settings.subscribers as f64;
+    let connecting = (cpu_seconds(settings.pid) - cpu) * 1e6 / per;
+    let held = resident_kib(settings.pid).saturating_sub(memory) as f64 / per;
+    let mut line = json!({ "subscribers": settings.subscribers });
+    let mut publisher = Publisher::open(settings.target).await;
+    match &*settings.scenario {
+        "idle10k" => line["rss_kib_per_idle_connection"] = json!(held),
+        "connect" => line["cpu_us_per_connect"] = json!(connecting),
+        "alone" => window(settings, &board, &mut publisher, 1, origin, &mut line).await,
+        "hot" => window(settings, &board, &mut publisher, 16, origin, &mut line).await,
+        "latency" => {
+            warm(settings, &board, &mut publisher, origin).await;
+            rate(settings, &board, &mut publisher, 20, origin, &mut line).await;
+        }
+        "slow-reader" => {
+            warm(settings, &board, &mut publisher, origin).await;
+            let mut before = json!({});
+            rate(settings, &board, &mut publisher, 5, origin, &mut before).await;
+            let _slow = open(settings.server, settings.hello, true).await;
+            rate(settings, &board, &mut publisher, 5, origin, &mut line).await;
+            line["p99_ms_without"] = before["p99_ms"].clone();
+        }
+        other => panic!("{other} is no scenario of the load"),
+    }
+    assert_eq!(board.ended.get(), 0, "connections ended");
     line
 }
 
-async fn in_window(
-    settings: &Settings,
-    board: &Rc<Board>,
-    window: u64,
-    origin: Instant,
-) -> (u64, Duration, f64) {
-    let mut publisher = open(settings.server, "{\"id\":1,\"connect\":{}}").await;
-    let subscribers = settings.subscribers as u64;
-    let mut sent = 0_u64;
-    let mut begun = None;
-    let mut base = 0;
-    // The first part warms up and is not counted.
-    for part in [Duration::from_millis(500), Duration::from_secs(settings.seconds)] {
-        let cpu = cpu_seconds(settings.pid);
-        let start = now();
-        begun = Some((start, cpu));
-        base = sent;
+/// Publishes until everybody hears it.
+async fn warm(settings: &Settings, board: &Board, publisher: &mut Publisher, origin: Instant) {
+    for _ in 0..WARM_TRIES {
         board.frames.set(0);
-        while start.elapsed() < part {
-            // Refilled when half of it is delivered, and written as one: as a busy channel looks.
-            let delivered = base + board.frames.get() / subscribers;
-            let mut frames = Vec::new();
-            while sent < delivered + window {
-                frames.extend(frame(&publish(origin)));
-                sent += 1;
-            }
-            publisher.write_all(&frames).await.expect("published");
-            drain(&mut publisher);
-            board.target.set((sent - base).saturating_sub(window / 2) * subscribers);
-            if window == 1 {
-                board.target.set((sent - base) * subscribers);
-            }
-            wait(board, SETTLE).await;
-        }
-        board.target.set((sent - base) * subscribers);
-        wait(board, SETTLE).await;
-    }
-    let (start, cpu) = begun.expect("two parts");
-    (sent - base, start.elapsed(), cpu_seconds(settings.pid) - cpu)
-}
-
-async fn at_rate(settings: &Settings, board: &Rc<Board>, rate: u32, origin: Instant) -> (u64, Duration, f64) {
-    let mut publisher = open(settings.server, "{\"id\":1,\"connect\":{}}").await;
-    board.timed.set(true);
-    let cpu = cpu_seconds(settings.pid);
-    let start = now();
-    let count = u64::from(rate) * settings.seconds;
-    let mut ticks = tokio::time::interval(Duration::from_secs(1) / rate);
-    for _ in 0..count {
-        ticks.tick().await;
-        publisher.write_all(&frame(&publish(origin))).await.expect("published");
-        drain(&mut publisher);
-    }
-    board.target.set(count * settings.subscribers as u64);
-    wait(board, SETTLE).await;
-    (count, start.elapsed(), cpu_seconds(settings.pid) - cpu)
-}
-
-async fn wait(board: &Board, most: Duration) {
-    if board.frames.get() < board.target.get() {
-        // What is missing at the end is reported as such.
-        drop(tokio::time::timeout(most, board.reached.notified()).await);
-    }
-}
-
-/// Reads the replies to publications away.
-fn drain(publisher: &mut TcpStream) {
-    let mut scratch = [0; 4096];
-    while matches!(publisher.try_read(&mut scratch), Ok(read) if read > 0) {}
-}
-
-fn publish(origin: Instant) -> String {
-    let stamp = format!("{:012}", origin.elapsed().as_micros());
-    let filler = "x".repeat(DATA - stamp.len() - 2);
-    format!("{{\"id\":3,\"publish\":{{\"channel\":\"bench\",\"data\":\"{stamp}{filler}\"}}}}")
-}
-
-/// A masked text frame with an empty mask, in the form with two bytes of length.
-fn frame(text: &str) -> Vec<u8> {
-    let text = if text.len() < 126 { format!("{text:<126}") } else { text.to_owned() };
-    let mut out = vec![0x81, 0xFE];
-    out.extend((text.len() as u16).to_be_bytes());
-    out.extend([0; 4]);
-    out.extend(text.as_bytes());
-    out
-}
-
-async fn open(server: SocketAddr, first: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(server).await.expect("a connection");
-    stream.set_nodelay(true).expect("a socket");
-    let request = "GET /connection/websocket HTTP/1.1\r\nHost: here\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    stream.write_all(request.as_bytes()).await.expect("sent");
-    let mut buffer = [0; 1024];
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let read = stream.read(&mut buffer).await.expect("a head");
-        assert!(read > 0, "refused");
-        head.extend_from_slice(buffer.get(..read).unwrap_or_default());
-    }
-    let mut out = vec![0x81, 0x80 | first.len() as u8];
-    assert!(first.len() < 126, "a short frame");
-    out.extend([0; 4]);
-    out.extend(first.as_bytes());
-    stream.write_all(&out).await.expect("sent");
-    let read = stream.read(&mut buffer).await.expect("a reply");
-    assert!(read > 0, "closed");
-    stream
-}
-
-/// Counts frames, whatever the pieces they come in.
-async fn listen(stream: TcpStream, board: Rc<Board>, origin: Instant) {
-    thread_local! {
-        static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; 256 * 1024]);
-    }
-    let mut cut: Vec<u8> = Vec::new();
-    let mut skip = 0;
-    while stream.readable().await.is_ok() {
-        let alive = BUFFER.with_borrow_mut(|buffer| {
-            let Ok(read) = stream.try_read(buffer) else { return true };
-            if read == 0 {
-                return false;
-            }
-            let mut bytes = buffer.get(..read).unwrap_or_default();
-            loop {
-                let jump = bytes.len().min(skip);
-                bytes = bytes.get(jump..).unwrap_or_default();
-                skip -= jump;
-                if bytes.is_empty() {
-                    break;
-                }
-                // A header that was cut is put together from its pieces.
-                let mut head = cut.clone();
-                head.extend_from_slice(bytes.get(..bytes.len().min(4)).unwrap_or_default());
-                let (size, len) = match head.as_slice() {
-                    [_, 126, high, low, ..] => (4, usize::from(u16::from_be_bytes([*high, *low]))),
-                    [_, 126, ..] | [_] => {
-                        cut.extend_from_slice(bytes);
-                        break;
-                    }
-                    [_, short, ..] => (2, usize::from(*short)),
-                    [] => break,
-                };
-                bytes = bytes.get(size - cut.len()..).unwrap_or_default();
-                cut.clear();
-                skip = len;
-                if len > 2 {
-                    board.frames.set(board.frames.get() + 1);
-                    if board.timed.get() {
-                        time(&board, bytes, origin);
-                    }
-                }
-            }
-            if board.target.get() > 0 && board.frames.get() >= board.target.get() {
-                board.target.set(u64::MAX);
-                board.reached.notify_one();
-            }
-            true
-        });
-        if !alive {
+        publisher.publish(1, origin.elapsed().as_micros()).await;
+        publisher.settle().await;
+        if board.reach(settings.subscribers as u64, WARM).await {
             return;
         }
     }
+    panic!("not everybody hears what is published");
 }
 
-/// Takes the time out of a publication's data, its first digits.
-fn time(board: &Board, payload: &[u8], origin: Instant) {
-    let Some(at) = payload.windows(2).position(|pair| pair == b"\"0") else { return };
-    let digits = payload.get(at + 1..at + 13).unwrap_or_default();
-    let stamp = std::str::from_utf8(digits).ok().and_then(|text| text.parse::<u128>().ok());
-    if let Some(stamp) = stamp {
-        let micros = origin.elapsed().as_micros().saturating_sub(stamp);
-        board.latencies.borrow_mut().push(u32::try_from(micros).unwrap_or(u32::MAX));
+/// At most `window` publications not yet delivered to everybody.
+async fn window(
+    settings: &Settings,
+    board: &Rc<Board>,
+    publisher: &mut Publisher,
+    window: u64,
+    origin: Instant,
+    line: &mut Value,
+) {
+    warm(settings, board, publisher, origin).await;
+    let subscribers = settings.subscribers as u64;
+    // The first part warms up and is not counted.
+    for part in [0.3, settings.seconds] {
+        let (cpu, start) = (cpu_seconds(settings.pid), Instant::now());
+        let mut sent = 0;
+        board.frames.set(0);
+        while start.elapsed().as_secs_f64() < part {
+            // Refilled when half of it is delivered, and written as one: as a busy channel looks.
+            let delivered = board.frames.get() / subscribers;
+            let missing = (delivered + window).saturating_sub(sent);
+            if missing > 0 {
+                publisher.publish(missing, origin.elapsed().as_micros()).await;
+                sent += missing;
+            }
+            if !board.reach((sent - window / 2) * subscribers, SETTLE).await {
+                break;
+            }
+        }
+        board.reach(sent * subscribers, SETTLE).await;
+        finish(settings, board, (sent, start, cpu), line);
     }
 }
 
-fn round(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0
+/// So many publications a second.
+async fn rate(
+    settings: &Settings,
+    board: &Rc<Board>,
+    publisher: &mut Publisher,
+    rate: u32,
+    origin: Instant,
+    line: &mut Value,
+) {
+    board.frames.set(0);
+    board.timed.set(true);
+    let (cpu, start) = (cpu_seconds(settings.pid), Instant::now());
+    let count = (f64::from(rate) * settings.seconds) as u64;
+    let mut ticks = tokio::time::interval(Duration::from_secs(1) / rate);
+    for _ in 0..count {
+        ticks.tick().await;
+        publisher.publish(1, origin.elapsed().as_micros()).await;
+    }
+    board.reach(count * settings.subscribers as u64, SETTLE).await;
+    board.timed.set(false);
+    let (p50, p99) = board.latencies();
+    line["p50_ms"] = json!(p50);
+    line["p99_ms"] = json!(p99);
+    finish(settings, board, (count, start, cpu), line);
 }
 
-fn round3(value: f64) -> f64 {
-    (value * 1_000.0).round() / 1_000.0
+fn finish(settings: &Settings, board: &Board, (sent, start, cpu): (u64, Instant, f64), line: &mut Value) {
+    let elapsed = start.elapsed().as_secs_f64();
+    let used = cpu_seconds(settings.pid) - cpu;
+    let (expected, delivered) = (sent * settings.subscribers as u64, board.frames.get());
+    line["cpu_us_per_delivery"] = json!(used * 1e6 / delivered.max(1) as f64);
+    line["deliveries_per_s"] = json!(delivered as f64 / elapsed);
+    line["missing"] = json!(expected.saturating_sub(delivered));
+    line["doubled"] = json!(delivered.saturating_sub(expected));
 }

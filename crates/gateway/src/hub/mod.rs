@@ -9,6 +9,7 @@ pub(crate) mod shard;
 
 use crate::broker::Broker;
 use crate::driver::conn::Conn;
+use crate::metrics::Metrics;
 use crate::namespace::ChannelOptions;
 use crate::publication::{Channel, Epoch, Publication};
 use interest::Interest;
@@ -49,6 +50,7 @@ pub(crate) struct Hub {
     shards: Arc<[mpsc::Sender<Command>]>,
     interest: Mutex<(Interest, u64)>,
     broker: Arc<dyn Broker>,
+    metrics: Arc<Metrics>,
 }
 
 impl fmt::Debug for Hub {
@@ -58,8 +60,12 @@ impl fmt::Debug for Hub {
 }
 
 impl Hub {
-    pub(crate) fn new(shards: Arc<[mpsc::Sender<Command>]>, broker: Arc<dyn Broker>) -> Self {
-        Self { shards, interest: Mutex::default(), broker }
+    pub(crate) fn new(
+        shards: Arc<[mpsc::Sender<Command>]>,
+        broker: Arc<dyn Broker>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { shards, interest: Mutex::default(), broker, metrics }
     }
 
     pub(crate) fn broker(&self) -> &Arc<dyn Broker> {
@@ -67,7 +73,7 @@ impl Hub {
     }
 
     pub(crate) fn deliveries(&self) -> Deliveries {
-        Deliveries { shards: self.shards.clone() }
+        Deliveries { shards: self.shards.clone(), metrics: self.metrics.clone() }
     }
 
     /// Tells the shard of a session something; waits while its queue is full.
@@ -131,6 +137,7 @@ impl Hub {
 #[derive(Clone)]
 pub struct Deliveries {
     shards: Arc<[mpsc::Sender<Command>]>,
+    metrics: Arc<Metrics>,
 }
 
 impl fmt::Debug for Deliveries {
@@ -149,7 +156,7 @@ impl Deliveries {
         for shard in &*self.shards {
             permits.push(shard.reserve().await.ok()?);
         }
-        Some(Reservation { permits })
+        Some(Reservation { permits, metrics: &self.metrics })
     }
 
     /// Whether the gateway is gone.
@@ -162,6 +169,7 @@ impl Deliveries {
 #[must_use]
 pub struct Reservation<'a> {
     permits: Vec<mpsc::Permit<'a, Command>>,
+    metrics: &'a Metrics,
 }
 
 impl fmt::Debug for Reservation<'_> {
@@ -173,6 +181,7 @@ impl fmt::Debug for Reservation<'_> {
 impl Reservation<'_> {
     /// Delivers a publication to all subscribers of its channel.
     pub fn publication(self, publication: &Arc<Publication>) {
+        Metrics::count(&self.metrics.publications_in);
         for permit in self.permits {
             permit.send(Command::Publish(publication.clone()));
         }

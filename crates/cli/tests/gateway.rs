@@ -1,0 +1,241 @@
+//! The built program `evenkeel gateway`, told about Redis by the six variables as the deployment page tells it.
+
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use evenkeel_testkit::launcher::{
+    Cluster, ClusterOptions, SentinelOptions, SentinelTrio, Single, SingleOptions, for_each_server, until,
+};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// The program, with what it logs.
+struct Program {
+    child: Child,
+    address: SocketAddr,
+    log: Arc<Mutex<String>>,
+}
+
+impl Program {
+    async fn start(env: &[(&str, String)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+        for name in ["REDIS_MODE", "REDIS_URL", "REDIS_PASSWORD", "REDIS_SENTINELS", "REDIS_CLUSTER_NODES"] {
+            command.env_remove(name);
+        }
+        let mut child = command
+            .args(["gateway", "--listen", "127.0.0.1:0", "--subscribe", "anyone"])
+            .env("EVENKEEL_GATEWAY_API_KEY", "hush")
+            .env_remove("EVENKEEL_LOG")
+            .envs(env.iter().map(|(name, value)| (name, value)))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+        let written = log.clone();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = said.next_line().await {
+                written.lock().push_str(&format!("{line}\n"));
+            }
+        });
+        let mut out = BufReader::new(child.stdout.take().unwrap()).lines();
+        let line = timeout(LIMIT, out.next_line()).await.unwrap().unwrap();
+        let line = line.unwrap_or_else(|| panic!("it ended: {}", log.lock()));
+        let address = line.split("ws://").nth(1).and_then(|rest| rest.split('/').next()).unwrap();
+        Self { child, address: address.parse().unwrap(), log }
+    }
+
+    async fn ready(&self) {
+        self.until("readiness", async || self.get("/readyz").await.contains("200 OK")).await;
+    }
+
+    async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
+        let waited = until(LIMIT, what, || async { holds().await.then_some(()) }).await;
+        assert!(waited.is_ok(), "never came: {what}; the log: {}", self.log.lock());
+    }
+
+    async fn logs(&self, words: &str) {
+        self.until(words, async || self.log.lock().contains(words)).await;
+    }
+
+    async fn get(&self, path: &str) -> String {
+        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")).await
+    }
+
+    async fn publish(&self, data: &str) -> Value {
+        let body = json!({"channel":"news","data":data}).to_string();
+        let answer = self
+            .ask(&format!(
+                "POST /api/publish HTTP/1.1\r\nHost: h\r\nX-API-Key: hush\r\nConnection: close\r\n\
+                 Content-Length: {}\r\n\r\n{body}",
+                body.len()
+            ))
+            .await;
+        serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap()
+    }
+
+    async fn ask(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        timeout(LIMIT, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        answer
+    }
+
+    /// Events of the channel `news`, as `curl -N` would print them.
+    async fn listen(&self) -> Lines<BufReader<OwnedReadHalf>> {
+        let (read, mut write) = TcpStream::connect(self.address).await.unwrap().into_split();
+        write.write_all(b"GET /sse/news HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+        // The other half stays open for as long as the process lives: a closed one would end the stream.
+        write.forget();
+        let mut lines = BufReader::new(read).lines();
+        while let Ok(Ok(Some(line))) = timeout(LIMIT, lines.next_line()).await {
+            if line.is_empty() {
+                return lines;
+            }
+        }
+        panic!("no head: {}", self.log.lock());
+    }
+
+    async fn ends_by(mut self, signal: &str) {
+        let pid = self.child.id().unwrap().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().await.unwrap().success());
+        let ended = timeout(LIMIT, self.child.wait()).await.unwrap().unwrap();
+        assert!(ended.success(), "{ended}: {}", self.log.lock());
+    }
+}
+
+async fn hears(lines: &mut Lines<BufReader<OwnedReadHalf>>, data: &str) {
+    let wanted = format!("data: {data}");
+    loop {
+        let line = timeout(LIMIT, lines.next_line()).await;
+        let Ok(Ok(Some(line))) = line else { panic!("{wanted} never came") };
+        if line == wanted {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_single_server_by_the_variables() {
+    for_each_server("cli::gateway_single", |kind| async move {
+        let server =
+            Single::start_with(&kind, SingleOptions::default().password("yourpassword")).await.unwrap();
+        let program = Program::start(&[
+            ("REDIS_MODE", "single".to_owned()),
+            ("REDIS_URL", format!("redis://localhost:{}", server.addr().port())),
+            ("REDIS_PASSWORD", "yourpassword".to_owned()),
+        ])
+        .await;
+        program.ready().await;
+        program.logs("Redis connected").await;
+        let mut events = program.listen().await;
+        server.command(&["PUBLISH", "news", "plain"]).await.unwrap();
+        hears(&mut events, "\"plain\"").await;
+        assert!(program.publish("by api").await["result"].is_object());
+        hears(&mut events, "\"by api\"").await;
+        // It goes and comes back: the gateway says so, and what is published meanwhile waits.
+        server.nodes().kill(server.addr()).await.unwrap();
+        program.logs("Redis reconnecting").await;
+        assert_eq!(program.publish("while away").await["result"]["accepted"], true);
+        server.nodes().restart(server.addr()).await.unwrap();
+        hears(&mut events, "\"while away\"").await;
+        assert!(!program.log.lock().contains("yourpassword"));
+        program.ends_by("-TERM").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn sentinels_by_the_variables_through_a_failover() {
+    for_each_server("cli::gateway_sentinel", |kind| async move {
+        let options = SentinelOptions::default().replicas(1).password("yourpassword");
+        let trio = SentinelTrio::start(&kind, options).await.unwrap();
+        let sentinels: Vec<_> =
+            trio.sentinels().iter().map(|sentinel| format!("localhost:{}", sentinel.port())).collect();
+        let program = Program::start(&[
+            ("REDIS_MODE", "sentinel".to_owned()),
+            ("REDIS_SENTINELS", sentinels.join(",")),
+            ("REDIS_SENTINEL_NAME", trio.name().to_owned()),
+            ("REDIS_PASSWORD", "yourpassword".to_owned()),
+        ])
+        .await;
+        program.ready().await;
+        let mut events = program.listen().await;
+        program.publish("before").await;
+        hears(&mut events, "\"before\"").await;
+        trio.nodes().kill(trio.primary().await.unwrap()).await.unwrap();
+        assert!(program.publish("while away").await["result"].is_object());
+        hears(&mut events, "\"while away\"").await;
+        program.logs("Redis failover completed").await;
+        program.ready().await;
+        program.ends_by("-INT").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_cluster_by_the_variables_through_a_failover() {
+    for_each_server("cli::gateway_cluster", |kind| async move {
+        let cluster = Cluster::start(&kind, ClusterOptions::default().replicas_per_primary(1)).await.unwrap();
+        let nodes: Vec<_> =
+            cluster.addresses().iter().take(3).map(|node| format!("localhost:{}", node.port())).collect();
+        let program =
+            Program::start(&[("REDIS_MODE", "cluster".to_owned()), ("REDIS_CLUSTER_NODES", nodes.join(","))])
+                .await;
+        program.ready().await;
+        let mut events = program.listen().await;
+        program.publish("before").await;
+        hears(&mut events, "\"before\"").await;
+        let owner = cluster.owner(0).await.unwrap();
+        cluster.nodes().kill(owner.addr).await.unwrap();
+        cluster.wait_for_new_owner(0, owner.addr).await.unwrap();
+        program.logs("Redis cluster slot moved").await;
+        assert!(program.publish("after").await["result"].is_object());
+        hears(&mut events, "\"after\"").await;
+        program.ready().await;
+        program.ends_by("-TERM").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn it_starts_before_its_redis_and_is_ready_when_that_is_there() {
+    for_each_server("cli::gateway_first", |kind| async move {
+        let server = Single::start_with(&kind, SingleOptions::default()).await.unwrap();
+        server.nodes().kill(server.addr()).await.unwrap();
+        let program = Program::start(&[("REDIS_URL", format!("redis://{}", server.addr()))]).await;
+        assert!(program.get("/healthz").await.contains("200 OK"));
+        assert!(program.get("/readyz").await.contains("503"));
+        server.nodes().restart(server.addr()).await.unwrap();
+        program.ready().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn wrong_variables_end_it_by_their_names() {
+    for (name, value) in
+        [("REDIS_MODE", "clutser"), ("REDIS_URL", "http://h"), ("EVENKEEL_GATEWAY_LISTN", "x")]
+    {
+        let output = Command::new(env!("CARGO_BIN_EXE_evenkeel"))
+            .args(["gateway", "--listen", "127.0.0.1:0"])
+            .env(name, value)
+            .kill_on_drop(true)
+            .output();
+        let output = timeout(LIMIT, output).await.unwrap().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(name), "{name}: {said}");
+    }
+}
