@@ -112,9 +112,10 @@ pub(crate) async fn run(args: Args) -> Outcome<bool> {
         () = interrupted.wait() => return Ok(true),
     };
     let address = gateway.local_addr();
-    writeln!(std::io::stdout(), "listening on ws://{address}/connection/websocket")?;
+    // Whoever read the address may be gone: that is no reason to end.
+    let _unheard = writeln!(std::io::stdout(), "listening on ws://{address}/connection/websocket");
     interrupted.wait().await;
-    writeln!(std::io::stdout(), "ending")?;
+    let _unheard = writeln!(std::io::stdout(), "ending");
     gateway.stop().await;
     Ok(true)
 }

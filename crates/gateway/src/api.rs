@@ -3,18 +3,25 @@
 use crate::broker::{HistoryQuery, Published};
 use crate::driver::shared::Shared;
 use crate::error::BrokerError;
-use crate::hub::{Command, Who};
+use crate::hub::{Who, Word};
 use crate::metrics::Metrics;
 use crate::namespace::ChannelOptions;
 use crate::publication::{Channel, json_line};
 use crate::wire::centrifugo::ReplyError;
-use crate::wire::centrifugo::encode::{put_position, put_publications};
+use crate::wire::centrifugo::encode::{put_position, put_presence, put_presence_stats, put_publications};
 use bytes::Bytes;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+/// Commands of one batch.
+const MAX_BATCH: usize = 1_000;
+/// How long an idempotency key is remembered.
+const KEY_LIFE: Duration = Duration::from_secs(300);
+const MAX_KEY: usize = 255;
 /// Channels that one broadcast may name.
 const MAX_BROADCAST: usize = 10_000;
 
@@ -23,6 +30,9 @@ struct PublishRequest {
     #[serde(default)]
     channel: String,
     data: Option<Box<RawValue>>,
+    /// A publication with a key that was used within five minutes is not published again.
+    #[serde(default)]
+    idempotency_key: String,
 }
 
 #[derive(Deserialize)]
@@ -30,6 +40,9 @@ struct BroadcastRequest {
     #[serde(default)]
     channels: Vec<String>,
     data: Option<Box<RawValue>>,
+    /// A publication with a key that was used within five minutes is not published again.
+    #[serde(default)]
+    idempotency_key: String,
 }
 
 #[derive(Deserialize)]
@@ -69,10 +82,55 @@ struct WhoRequest {
 }
 
 #[derive(Deserialize)]
+struct BatchRequest {
+    commands: Vec<BTreeMap<String, Box<RawValue>>>,
+    #[serde(default)]
+    parallel: bool,
+}
+
+#[derive(Deserialize)]
 struct Nothing {}
 
 /// Runs one method; `None` when there is no such method.
 pub(crate) async fn call(shared: &Shared, method: &str, body: &[u8]) -> Option<Vec<u8>> {
+    if method == "batch" { Some(batch(shared, body).await) } else { call_one(shared, method, body).await }
+}
+
+/// Runs several commands in their order, or side by side: `{"commands":[{"publish":{}},{"history":{}}]}`.
+async fn batch(shared: &Shared, body: &[u8]) -> Vec<u8> {
+    let failed = |error| json!({ "error": error_value(error) }).to_string().into_bytes();
+    let request: BatchRequest = match parse(body) {
+        Ok(request) => request,
+        Err(error) => return failed(error),
+    };
+    if request.commands.len() > MAX_BATCH {
+        return failed(ReplyError::LIMIT_EXCEEDED);
+    }
+    let run = async |command: BTreeMap<String, Box<RawValue>>| {
+        let (method, body) = command.into_iter().next().filter(|(method, _)| method != "batch")?;
+        let answer = call_one(shared, &method, body.get().as_bytes()).await?;
+        let mut answer: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(&answer).ok()?;
+        // Within a batch a result stands under its method's name.
+        if let Some(result) = answer.remove("result") {
+            answer.insert(method, result);
+        }
+        serde_json::to_string(&answer).ok()
+    };
+    let replies = if request.parallel {
+        futures_util::future::join_all(request.commands.into_iter().map(run)).await
+    } else {
+        let mut replies = Vec::with_capacity(request.commands.len());
+        for command in request.commands {
+            replies.push(run(command).await);
+        }
+        replies
+    };
+    let unknown = || json!({ "error": error_value(ReplyError::METHOD_NOT_FOUND) }).to_string();
+    let replies: Vec<String> = replies.into_iter().map(|reply| reply.unwrap_or_else(unknown)).collect();
+    format!("{{\"replies\":[{}]}}", replies.join(",")).into_bytes()
+}
+
+async fn call_one(shared: &Shared, method: &str, body: &[u8]) -> Option<Vec<u8>> {
     let result = match method {
         "broadcast" => broadcast(shared, body).await,
         "channels" => channels(shared, body),
@@ -82,7 +140,11 @@ pub(crate) async fn call(shared: &Shared, method: &str, body: &[u8]) -> Option<V
             Err(error) => Err(error),
         },
         "info" => info(shared, body),
-        "presence" | "presence_stats" => Err(ReplyError::NOT_AVAILABLE),
+        "history_remove" => history_remove(shared, body).await,
+        "presence" | "presence_stats" => match presence(shared, body, method == "presence_stats").await {
+            Ok(text) => return Some(text),
+            Err(error) => Err(error),
+        },
         "publish" => publish(shared, body).await,
         "unsubscribe" => unsubscribe(shared, body).await,
         _ => return None,
@@ -107,8 +169,8 @@ fn resolve(shared: &Shared, channel: &str) -> Result<(Channel, Arc<ChannelOption
     if channel.is_empty() || channel.len() > shared.rules.limits.max_channel_name {
         return Err(ReplyError::BAD_REQUEST);
     }
-    let options = shared.rules.namespaces.options(channel).ok_or(ReplyError::UNKNOWN_CHANNEL)?;
-    Ok((channel.into(), options.clone()))
+    let options = shared.rules.options(channel).ok_or(ReplyError::UNKNOWN_CHANNEL)?;
+    Ok((channel.into(), options))
 }
 
 fn data(shared: &Shared, data: Option<Box<RawValue>>) -> Result<Bytes, ReplyError> {
@@ -133,7 +195,22 @@ async fn publish_one(shared: &Shared, channel: &str, data: Bytes) -> Result<Valu
 
 async fn publish(shared: &Shared, body: &[u8]) -> Result<Value, ReplyError> {
     let request: PublishRequest = parse(body)?;
-    publish_one(shared, &request.channel, data(shared, request.data)?).await
+    publish_once(shared, &request.channel, data(shared, request.data)?, &request.idempotency_key).await
+}
+
+async fn publish_once(shared: &Shared, channel: &str, data: Bytes, key: &str) -> Result<Value, ReplyError> {
+    if key.len() > MAX_KEY {
+        return Err(ReplyError::BAD_REQUEST);
+    }
+    if !key.is_empty() {
+        let (channel, _) = resolve(shared, channel)?;
+        // In the slot of the channel.
+        let key = format!("{{{channel}}}:{key}");
+        if !shared.hub.broker().once(&key, KEY_LIFE).await.map_err(broker_error)? {
+            return Ok(json!({}));
+        }
+    }
+    publish_one(shared, channel, data).await
 }
 
 async fn broadcast(shared: &Shared, body: &[u8]) -> Result<Value, ReplyError> {
@@ -147,7 +224,7 @@ async fn broadcast(shared: &Shared, body: &[u8]) -> Result<Value, ReplyError> {
     let data = data(shared, request.data)?;
     let mut responses = Vec::with_capacity(request.channels.len());
     for channel in &request.channels {
-        responses.push(match publish_one(shared, channel, data.clone()).await {
+        responses.push(match publish_once(shared, channel, data.clone(), &request.idempotency_key).await {
             Ok(result) => json!({ "result": result }),
             Err(error) => json!({ "error": error_value(error) }),
         });
@@ -179,6 +256,33 @@ async fn history(shared: &Shared, body: &[u8]) -> Result<Vec<u8>, ReplyError> {
     Ok(out)
 }
 
+async fn history_remove(shared: &Shared, body: &[u8]) -> Result<Value, ReplyError> {
+    let request: HistoryRequest = parse(body)?;
+    let (channel, options) = resolve(shared, &request.channel)?;
+    if !options.keeps_history() {
+        return Err(ReplyError::NOT_AVAILABLE);
+    }
+    shared.hub.broker().forget(&channel).await.map_err(broker_error)?;
+    Ok(json!({}))
+}
+
+async fn presence(shared: &Shared, body: &[u8], count: bool) -> Result<Vec<u8>, ReplyError> {
+    let request: WhoRequest = parse(body)?;
+    let (channel, options) = resolve(shared, &request.channel)?;
+    if !options.keeps_presence() {
+        return Err(ReplyError::NOT_AVAILABLE);
+    }
+    let members = shared.hub.broker().members(&channel).await.map_err(broker_error)?;
+    let mut out = b"{\"result\":{".to_vec();
+    if count {
+        put_presence_stats(&mut out, &members);
+    } else {
+        put_presence(&mut out, &members);
+    }
+    out.extend_from_slice(b"}}");
+    Ok(out)
+}
+
 fn channels(shared: &Shared, body: &[u8]) -> Result<Value, ReplyError> {
     let request: ChannelsRequest = parse(body)?;
     let mut all = serde_json::Map::new();
@@ -205,7 +309,8 @@ fn info(shared: &Shared, body: &[u8]) -> Result<Value, ReplyError> {
 async fn disconnect(shared: &Shared, body: &[u8]) -> Result<Value, ReplyError> {
     let request: WhoRequest = parse(body)?;
     let who = who(&request)?;
-    shared.hub.tell_all(|| Command::Disconnect { who: who.clone() }).await;
+    let word = Word::Disconnect { who }.write();
+    shared.hub.broker().tell(word).await.map_err(broker_error)?;
     Ok(json!({}))
 }
 
@@ -213,7 +318,8 @@ async fn unsubscribe(shared: &Shared, body: &[u8]) -> Result<Value, ReplyError> 
     let request: WhoRequest = parse(body)?;
     let who = who(&request)?;
     let (channel, _) = resolve(shared, &request.channel)?;
-    shared.hub.tell_all(|| Command::Expel { channel: channel.clone(), who: who.clone() }).await;
+    let word = Word::Unsubscribe { channel, who }.write();
+    shared.hub.broker().tell(word).await.map_err(broker_error)?;
     Ok(json!({}))
 }
 

@@ -9,6 +9,7 @@ use crate::hub::{Hub, SHARD_QUEUE};
 use crate::metrics::Metrics;
 use crate::namespace::Namespaces;
 use crate::origin::AllowedOrigins;
+use crate::presence::{REFRESH, Registry};
 use crate::publication::{Channel, json_line};
 use crate::token::Verifier;
 use crate::wire::machine::Rules;
@@ -97,6 +98,7 @@ impl GatewayBuilder {
             phase: watching.clone(),
             shards: count,
             next_shard: AtomicUsize::new(0),
+            members: Registry::default(),
             config,
         });
         let mut shards = JoinSet::new();
@@ -112,6 +114,13 @@ impl GatewayBuilder {
     }
 }
 
+/// Waits before Redis is dialled again. A gateway is one client of many subscribers: that it is back at once is
+/// worth the dials.
+#[cfg(feature = "redis")]
+const BACKOFF_STEP: Duration = Duration::from_millis(25);
+#[cfg(feature = "redis")]
+const BACKOFF_MAX: Duration = Duration::from_millis(75);
+
 #[cfg(feature = "redis")]
 async fn redis_broker(config: &GatewayConfig) -> Result<Arc<dyn Broker>, Error> {
     let settings = match config.redis.url.as_deref() {
@@ -119,7 +128,8 @@ async fn redis_broker(config: &GatewayConfig) -> Result<Arc<dyn Broker>, Error> 
         None => evenkeel_client::Config::from_env()?,
     };
     // A gateway that starts before its Redis waits for it, not ready, instead of ending.
-    let client = evenkeel_client::Client::connect(settings.into_lazy()).await?;
+    let backoff = evenkeel_client::config::Backoff::Linear { step: BACKOFF_STEP, max: BACKOFF_MAX };
+    let client = evenkeel_client::Client::connect(settings.into_lazy().with_usual_backoff(backoff)).await?;
     Ok(Arc::new(crate::broker::RedisBroker::new(Arc::new(client), config.outage.clone())))
 }
 
@@ -260,8 +270,24 @@ impl GatewayHandle {
 
 async fn tick(shared: Arc<Shared>) {
     let mut ticks = tokio::time::interval(TICK);
+    let mut tick = 0_u64;
     loop {
         ticks.tick().await;
+        tick += 1;
         shared.hub.tick();
+        if tick.is_multiple_of(REFRESH) {
+            say_who_is_here(&shared).await;
+        }
+    }
+}
+
+/// Says again who is here, before the broker forgets them.
+async fn say_who_is_here(shared: &Shared) {
+    for (channel, members) in shared.members.all() {
+        let Some(options) = shared.rules.options(&channel) else { continue };
+        if shared.hub.broker().enter(&channel, &options, &members).await.is_err() {
+            // The broker is away: the next round says it all again.
+            return;
+        }
     }
 }

@@ -29,6 +29,7 @@ mod metrics;
 mod namespace;
 mod origin;
 mod outbox;
+mod presence;
 mod publication;
 mod token;
 mod wire;
@@ -43,6 +44,7 @@ pub use error::{BrokerError, ConfigError, Error};
 pub use gateway::{Gateway, GatewayBuilder, GatewayHandle};
 pub use hub::{Deliveries, Reservation};
 pub use namespace::{Access, ChannelOptions, Namespace};
+pub use presence::Member;
 pub use publication::{Channel, Epoch, Position, Publication, json_line};
 
 #[cfg(doctest)]

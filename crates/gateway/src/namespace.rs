@@ -48,6 +48,10 @@ pub struct ChannelOptions {
     pub publish: Access,
     /// Who may read the history from a session that is subscribed. Default: nobody.
     pub history: Access,
+    /// Who may read from a session that is subscribed who else is. Default: nobody, and it is not kept.
+    pub presence: Access,
+    /// Whether subscribers hear of others that come and go. Default: false.
+    pub join_leave: bool,
     /// Publications kept. Default: 0, which keeps none.
     pub history_size: u32,
     /// How long they are kept after the last publication. Default: 5 min. At least 1 s.
@@ -63,6 +67,8 @@ impl Default for ChannelOptions {
             subscribe: Access::Nobody,
             publish: Access::Nobody,
             history: Access::Nobody,
+            presence: Access::Nobody,
+            join_leave: false,
             history_size: 0,
             history_ttl: HISTORY_TTL,
             recovery: false,
@@ -74,6 +80,17 @@ impl ChannelOptions {
     /// Whether publications on the channel are kept, and so have offsets.
     pub fn keeps_history(&self) -> bool {
         self.history_size > 0
+    }
+
+    /// Whether the others hear of one that comes or goes; Pusher's channels tell of users, and not again of one that is
+    /// there with another session.
+    pub(crate) fn tells(&self, channel: &str, user_is_there: bool) -> bool {
+        if channel.starts_with("presence-") { !user_is_there } else { self.join_leave }
+    }
+
+    /// Whether it is known who is on the channel.
+    pub fn keeps_presence(&self) -> bool {
+        self.join_leave || self.presence != Access::Nobody
     }
 }
 
@@ -107,6 +124,10 @@ struct NamespaceFile {
     #[serde(default)]
     history: Access,
     #[serde(default)]
+    presence: Access,
+    #[serde(default)]
+    join_leave: bool,
+    #[serde(default)]
     history_size: u32,
     #[serde(default, with = "humantime_serde")]
     history_ttl: Option<Duration>,
@@ -120,6 +141,8 @@ impl From<NamespaceFile> for Namespace {
             subscribe: file.subscribe,
             publish: file.publish,
             history: file.history,
+            presence: file.presence,
+            join_leave: file.join_leave,
             history_size: file.history_size,
             history_ttl: file.history_ttl.unwrap_or(HISTORY_TTL),
             recovery: file.recovery,

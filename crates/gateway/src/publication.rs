@@ -1,5 +1,6 @@
 //! A publication: what one publish gives to every subscriber, encoded once per client protocol.
 
+use crate::presence::Member;
 use crate::wire::{Encoded, Protocol};
 use bytes::Bytes;
 use serde_json::value::RawValue;
@@ -21,6 +22,17 @@ pub struct Position {
     pub offset: u64,
 }
 
+/// What a publication tells.
+#[derive(Clone, Debug)]
+pub(crate) enum Kind {
+    /// What somebody published.
+    Data,
+    /// Somebody came to the channel.
+    Join(Member),
+    /// Somebody left it.
+    Leave(Member),
+}
+
 /// One publication on one channel.
 ///
 /// Its frames are encoded when a session of that protocol is first met, and shared from then on.
@@ -28,13 +40,24 @@ pub struct Publication {
     channel: Channel,
     data: Bytes,
     position: Option<Position>,
+    kind: Kind,
     frames: [OnceLock<Encoded>; Protocol::COUNT],
 }
 
 impl Publication {
     /// Makes a publication of JSON text without line breaks, as [`json_line`] gives it.
     pub fn new(channel: Channel, data: Bytes, position: Option<Position>) -> Arc<Self> {
-        Arc::new(Self { channel, data, position, frames: Default::default() })
+        Arc::new(Self { channel, data, position, kind: Kind::Data, frames: Default::default() })
+    }
+
+    /// Makes the news that somebody came (`joined`) or left.
+    pub fn presence(channel: Channel, member: Member, joined: bool) -> Arc<Self> {
+        let kind = if joined { Kind::Join(member) } else { Kind::Leave(member) };
+        Arc::new(Self { channel, data: Bytes::new(), position: None, kind, frames: Default::default() })
+    }
+
+    pub(crate) fn kind(&self) -> &Kind {
+        &self.kind
     }
 
     /// The channel.

@@ -122,6 +122,15 @@ impl Config {
         self
     }
 
+    /// The same with another [`backoff`](Self::backoff), unless one was chosen already.
+    #[must_use]
+    pub fn with_usual_backoff(mut self, usual: Backoff) -> Self {
+        if self.backoff == Backoff::default() {
+            self.backoff = usual;
+        }
+        self
+    }
+
     /// What is behind the client.
     pub fn deployment(&self) -> &Deployment {
         &self.deployment

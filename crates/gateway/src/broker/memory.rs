@@ -5,10 +5,11 @@ use crate::driver::clock;
 use crate::error::BrokerError;
 use crate::hub::Deliveries;
 use crate::namespace::ChannelOptions;
+use crate::presence::Member;
 use crate::publication::{Channel, Epoch, Position, Publication};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,6 +28,10 @@ const SWEEP: Duration = Duration::from_secs(10);
 pub struct MemoryBroker {
     state: Mutex<Store>,
     gateways: Mutex<Vec<Deliveries>>,
+    /// Who is on which channel, by client.
+    members: Mutex<HashMap<Channel, BTreeMap<Box<str>, Arc<Member>>>>,
+    /// Keys that count once, with their ends.
+    taken: Mutex<HashMap<String, Instant>>,
 }
 
 impl fmt::Debug for MemoryBroker {
@@ -44,6 +49,15 @@ impl MemoryBroker {
     fn gateways(&self) -> Vec<Deliveries> {
         self.gateways.lock().clone()
     }
+
+    async fn news(&self, channel: &Channel, member: &Member, joined: bool) {
+        let publication = Publication::presence(channel.clone(), member.clone(), joined);
+        for gateway in self.gateways() {
+            if let Some(room) = gateway.reserve().await {
+                room.publication(&publication);
+            }
+        }
+    }
 }
 
 impl Broker for MemoryBroker {
@@ -56,7 +70,9 @@ impl Broker for MemoryBroker {
         Box::pin(async move {
             loop {
                 tokio::time::sleep(SWEEP).await;
-                self.state.lock().sweep(clock::now());
+                let now = clock::now();
+                self.state.lock().sweep(now);
+                self.taken.lock().retain(|_, end| *end > now);
                 self.gateways.lock().retain(|gateway| !gateway.is_closed());
             }
         })
@@ -106,6 +122,88 @@ impl Broker for MemoryBroker {
         query: HistoryQuery,
     ) -> BoxFuture<'a, Result<History, BrokerError>> {
         Box::pin(std::future::ready(self.state.lock().read(channel, options, query, clock::now())))
+    }
+
+    fn enter<'a>(
+        &'a self,
+        channel: &'a Channel,
+        options: &'a Arc<ChannelOptions>,
+        members: &'a [Arc<Member>],
+    ) -> BoxFuture<'a, Result<(), BrokerError>> {
+        Box::pin(async move {
+            for member in members {
+                let (fresh, user) = {
+                    let mut all = self.members.lock();
+                    let there = all.entry(channel.clone()).or_default();
+                    let user = there.values().any(|other| other.user == member.user);
+                    (there.insert(member.client.clone(), member.clone()).is_none(), user)
+                };
+                if fresh && options.tells(channel, user) {
+                    self.news(channel, member, true).await;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn leave<'a>(
+        &'a self,
+        channel: &'a Channel,
+        options: &'a Arc<ChannelOptions>,
+        client: &'a str,
+    ) -> BoxFuture<'a, Result<(), BrokerError>> {
+        Box::pin(async move {
+            let gone = {
+                let mut all = self.members.lock();
+                let Some(there) = all.get_mut(channel) else { return Ok(()) };
+                let gone = there.remove(client);
+                let gone = gone.map(|gone| (there.values().any(|other| other.user == gone.user), gone));
+                if there.is_empty() {
+                    all.remove(channel);
+                }
+                gone
+            };
+            if let Some((user, gone)) = gone
+                && options.tells(channel, user)
+            {
+                self.news(channel, &gone, false).await;
+            }
+            Ok(())
+        })
+    }
+
+    fn members<'a>(&'a self, channel: &'a Channel) -> BoxFuture<'a, Result<Vec<Member>, BrokerError>> {
+        let there = self.members.lock().get(channel).cloned().unwrap_or_default();
+        Box::pin(std::future::ready(Ok(there.values().map(|member| Member::clone(member)).collect())))
+    }
+
+    fn forget<'a>(&'a self, channel: &'a Channel) -> BoxFuture<'a, Result<(), BrokerError>> {
+        self.state.lock().streams.remove(channel);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn once<'a>(&'a self, key: &'a str, life: Duration) -> BoxFuture<'a, Result<bool, BrokerError>> {
+        let now = clock::now();
+        let mut taken = self.taken.lock();
+        let fresh = taken.get(key).is_none_or(|end| *end <= now);
+        let full = taken.len() >= MAX_STREAMS;
+        if fresh && !full {
+            taken.insert(key.to_owned(), now + life);
+        }
+        drop(taken);
+        let answer = if fresh && full { Err(BrokerError::Full) } else { Ok(fresh) };
+        Box::pin(std::future::ready(answer))
+    }
+
+    fn tell(&self, word: Bytes) -> BoxFuture<'_, Result<(), BrokerError>> {
+        Box::pin(async move {
+            for gateway in self.gateways() {
+                if let Some(room) = gateway.reserve().await {
+                    room.word(&word);
+                }
+            }
+            Ok(())
+        })
     }
 
     fn health(&self) -> BrokerHealth {

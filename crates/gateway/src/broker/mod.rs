@@ -9,12 +9,15 @@ pub use redis::RedisBroker;
 use crate::error::BrokerError;
 use crate::hub::Deliveries;
 use crate::namespace::ChannelOptions;
+use crate::presence::Member;
 use crate::publication::{Channel, Position, Publication};
 use bytes::Bytes;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use crate::presence::LIFE as PRESENCE_LIFE;
 
 /// A boxed future, so that brokers can be chosen at run time.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -73,6 +76,83 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
         options: &'a Arc<ChannelOptions>,
         query: HistoryQuery,
     ) -> BoxFuture<'a, Result<History, BrokerError>>;
+
+    /// Says that these sessions are on a channel, and stay until [`leave`](Self::leave) or until nothing is said of
+    /// them for [`PRESENCE_LIFE`]. Subscribers hear of those who are new. Default: unsupported.
+    ///
+    /// # Errors
+    /// [`BrokerError::Unavailable`] when nobody could be told.
+    ///
+    /// # Cancel safety
+    /// When dropped they may or may not be there.
+    fn enter<'a>(
+        &'a self,
+        _channel: &'a Channel,
+        _options: &'a Arc<ChannelOptions>,
+        _members: &'a [Arc<Member>],
+    ) -> BoxFuture<'a, Result<(), BrokerError>> {
+        Box::pin(std::future::ready(Err(BrokerError::Unsupported)))
+    }
+
+    /// Says that a session has left a channel. Default: unsupported.
+    ///
+    /// # Errors
+    /// [`BrokerError::Unavailable`] when nobody could be told; it ends by itself then.
+    ///
+    /// # Cancel safety
+    /// When dropped it may still be there.
+    fn leave<'a>(
+        &'a self,
+        _channel: &'a Channel,
+        _options: &'a Arc<ChannelOptions>,
+        _client: &'a str,
+    ) -> BoxFuture<'a, Result<(), BrokerError>> {
+        Box::pin(std::future::ready(Err(BrokerError::Unsupported)))
+    }
+
+    /// Who is on a channel, by client. Default: unsupported.
+    ///
+    /// # Errors
+    /// [`BrokerError::Unavailable`] when that cannot be read now.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    fn members<'a>(&'a self, _channel: &'a Channel) -> BoxFuture<'a, Result<Vec<Member>, BrokerError>> {
+        Box::pin(std::future::ready(Err(BrokerError::Unsupported)))
+    }
+
+    /// Forgets the history of a channel; its next publication begins a new epoch. Default: unsupported.
+    ///
+    /// # Errors
+    /// [`BrokerError::Unavailable`] when it cannot be done now.
+    ///
+    /// # Cancel safety
+    /// When dropped it may or may not be done.
+    fn forget<'a>(&'a self, _channel: &'a Channel) -> BoxFuture<'a, Result<(), BrokerError>> {
+        Box::pin(std::future::ready(Err(BrokerError::Unsupported)))
+    }
+
+    /// Takes a key that counts once within `life`: false when it was taken already. Default: unsupported.
+    ///
+    /// # Errors
+    /// [`BrokerError::Unavailable`] when that cannot be told now.
+    ///
+    /// # Cancel safety
+    /// When dropped the key may be taken.
+    fn once<'a>(&'a self, _key: &'a str, _life: Duration) -> BoxFuture<'a, Result<bool, BrokerError>> {
+        Box::pin(std::future::ready(Err(BrokerError::Unsupported)))
+    }
+
+    /// Gives every gateway on the broker a word of the server API. Default: unsupported.
+    ///
+    /// # Errors
+    /// [`BrokerError::Unavailable`] when it cannot be sent now.
+    ///
+    /// # Cancel safety
+    /// When dropped it may or may not be sent.
+    fn tell(&self, _word: Bytes) -> BoxFuture<'_, Result<(), BrokerError>> {
+        Box::pin(std::future::ready(Err(BrokerError::Unsupported)))
+    }
 
     /// How the broker is.
     fn health(&self) -> BrokerHealth;

@@ -208,6 +208,11 @@ impl Conn {
         }
     }
 
+    /// The client's id, once it has connected.
+    pub(crate) fn client(&self) -> Option<&str> {
+        self.identity.get().map(|identity| &*identity.client)
+    }
+
     pub(crate) fn identify(&self, identity: Identity) {
         // A session connects once.
         drop(self.identity.set(Box::new(identity)));

@@ -12,6 +12,7 @@ use crate::hub::Command;
 use crate::hub::shard::Sink;
 use crate::metrics::Metrics;
 use crate::namespace::ChannelOptions;
+use crate::presence::Member;
 use crate::publication::{Channel, Epoch, Position};
 use crate::wire::centrifugo::session::BAD_REQUEST;
 use crate::wire::machine::{Effect, Machine, Outcome, Step};
@@ -114,7 +115,7 @@ impl Task {
         match wake {
             Wake::Closing | Wake::Gone => false,
             Wake::Notices(notices) => {
-                self.forget(notices);
+                Box::pin(self.forget(notices)).await;
                 true
             }
             Wake::Readable => {
@@ -131,6 +132,7 @@ impl Task {
     pub(crate) async fn finish(self) {
         self.shared.hub.tell(self.shard as usize, Command::Detach(self.conn.clone())).await;
         for channel in self.machine.channels() {
+            self.leave(&channel).await;
             self.shared.hub.release(&channel);
         }
         let limit = self.shared.config.session.close_timeout;
@@ -204,7 +206,7 @@ impl Task {
         let deadline = Instant::from_std(clock::now() + self.shared.config.outage.subscribe_timeout);
         loop {
             let ended = self.conn.notices();
-            self.forget(ended);
+            Box::pin(self.forget(ended)).await;
             match self.machine.step() {
                 None => break,
                 Some(Step::Close(code)) => {
@@ -246,6 +248,9 @@ impl Task {
             Effect::History { channel, options, query } => {
                 Outcome::History(in_time(deadline, broker.history(&channel, &options, query)).await)
             }
+            Effect::Presence { channel } => {
+                Outcome::Presence(in_time(deadline, broker.members(&channel)).await)
+            }
             Effect::Publish { channel, options, data } => {
                 let published = broker.publish(&channel, data, &options).await;
                 let counter = match &published {
@@ -255,7 +260,7 @@ impl Task {
                 Metrics::count(counter);
                 Outcome::Published(published)
             }
-            Effect::Subscribe { channel, serial, options, joining, since } => {
+            Effect::Subscribe { channel, serial, options, joining, since, member } => {
                 self.shared.hub.acquire(&channel, &options);
                 let result = match in_time(deadline, broker.ready(&channel)).await {
                     Ok(()) if joining => {
@@ -266,6 +271,9 @@ impl Task {
                 };
                 match &result {
                     Ok(history) => {
+                        if let Some(member) = member {
+                            self.enter(deadline, &channel, &options, member).await;
+                        }
                         let at =
                             history.as_ref().map(|history| (history.top.epoch.clone(), history.top.offset));
                         activations.push(Activation { channel, serial, at });
@@ -278,10 +286,34 @@ impl Task {
                 // One that was subscribed in the same frame is not live yet, and must not become so.
                 activations.retain(|activation| activation.channel != channel);
                 self.tell(Command::Unsubscribe { conn: self.conn.clone(), channel: channel.clone() }).await;
+                self.leave(&channel).await;
                 self.shared.hub.release(&channel);
                 Outcome::Unsubscribed
             }
         }
+    }
+
+    /// Says that the session is on a channel. When that fails it is said again with the next round of all.
+    async fn enter(
+        &self,
+        deadline: Instant,
+        channel: &Channel,
+        options: &Arc<ChannelOptions>,
+        member: Arc<Member>,
+    ) {
+        self.shared.members.add(channel, member.clone());
+        let _later = in_time(deadline, self.shared.hub.broker().enter(channel, options, &[member])).await;
+    }
+
+    /// Says that the session has left a channel. When that fails the broker forgets it in time.
+    async fn leave(&self, channel: &Channel) {
+        let Some(client) = self.conn.client() else { return };
+        if self.shared.members.remove(channel, client).is_none() {
+            return;
+        }
+        let Some(options) = self.shared.rules.options(channel) else { return };
+        let deadline = Instant::from_std(clock::now() + self.shared.config.session.close_timeout);
+        let _later = in_time(deadline, self.shared.hub.broker().leave(channel, &options, client)).await;
     }
 
     /// Waits for the channel, and reads what the client may have missed while the shard holds what comes.
@@ -316,9 +348,10 @@ impl Task {
         self.shared.hub.tell(self.shard as usize, command).await;
     }
 
-    fn forget(&mut self, ended: Vec<(Channel, u32)>) {
+    async fn forget(&mut self, ended: Vec<(Channel, u32)>) {
         for (channel, serial) in ended {
             if self.machine.unsubscribed(&channel, serial) {
+                self.leave(&channel).await;
                 self.shared.hub.release(&channel);
             }
         }

@@ -5,6 +5,7 @@ use crate::hub::Hub;
 use crate::metrics::{Gauges, Metrics};
 use crate::origin::AllowedOrigins;
 use crate::outbox::Bounds;
+use crate::presence::Registry;
 use crate::wire::machine::Rules;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) shards: usize,
     pub(crate) next_shard: AtomicUsize,
+    /// Who is here, on channels that keep presence.
+    pub(crate) members: Registry,
 }
 
 impl Shared {

@@ -12,8 +12,10 @@ use crate::driver::conn::Conn;
 use crate::metrics::Metrics;
 use crate::namespace::ChannelOptions;
 use crate::publication::{Channel, Epoch, Publication};
+use bytes::Bytes;
 use interest::Interest;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -38,8 +40,37 @@ pub(crate) enum Command {
     Unsubscribe { conn: Arc<Conn>, channel: Channel },
 }
 
+/// What the server API asks of every gateway.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Word {
+    Disconnect { who: Who },
+    Unsubscribe { channel: Channel, who: Who },
+}
+
+impl Word {
+    pub(crate) fn write(&self) -> Bytes {
+        // Strings always serialize.
+        Bytes::from(serde_json::to_vec(self).unwrap_or_default())
+    }
+
+    fn read(word: &[u8]) -> Option<Self> {
+        serde_json::from_slice(word).ok()
+    }
+
+    fn command(&self) -> Command {
+        match self {
+            Self::Disconnect { who } => Command::Disconnect { who: who.clone() },
+            Self::Unsubscribe { channel, who } => {
+                Command::Expel { channel: channel.clone(), who: who.clone() }
+            }
+        }
+    }
+}
+
 /// Whom the server API means.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Who {
     Client(Box<str>),
     User(Box<str>),
@@ -81,13 +112,6 @@ impl Hub {
         if let Some(shard) = self.shards.get(shard) {
             // A shard that is gone means a gateway that is gone: the session ends by itself.
             drop(shard.send(command).await);
-        }
-    }
-
-    /// Tells every shard something.
-    pub(crate) async fn tell_all(&self, command: impl Fn() -> Command) {
-        for shard in &*self.shards {
-            drop(shard.send(command()).await);
         }
     }
 
@@ -184,6 +208,14 @@ impl Reservation<'_> {
         Metrics::count(&self.metrics.publications_in);
         for permit in self.permits {
             permit.send(Command::Publish(publication.clone()));
+        }
+    }
+
+    /// Gives a word of the server API, as [`Broker::tell`] took it.
+    pub fn word(self, word: &Bytes) {
+        let Some(word) = Word::read(word) else { return };
+        for permit in self.permits {
+            permit.send(word.command());
         }
     }
 

@@ -420,7 +420,8 @@ impl<S: Sink> Subscriber<S> {
 
     fn give(&self, publication: &Arc<Publication>, alone: bool, dirty: &mut Vec<Arc<S>>) {
         let encoded = publication.encoded(self.sink.protocol());
-        if encoded.except.as_deref().is_some_and(|client| self.sink.is_client(client)) {
+        let spared = encoded.except.as_deref().is_some_and(|client| self.sink.is_client(client));
+        if spared || encoded.frame.is_empty() {
             return;
         }
         if alone {

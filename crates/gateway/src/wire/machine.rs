@@ -8,6 +8,7 @@ use crate::broker::{History, HistoryQuery, Published};
 use crate::config::LimitsConfig;
 use crate::error::BrokerError;
 use crate::namespace::{ChannelOptions, Namespaces};
+use crate::presence::Member;
 use crate::publication::{Channel, Position};
 use crate::token::Verifier;
 use crate::ws::close::CloseCode;
@@ -28,6 +29,17 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
+    /// The options of a channel; Pusher's presence channels always know who is there.
+    pub(crate) fn options(&self, channel: &str) -> Option<Arc<ChannelOptions>> {
+        let options = self.namespaces.options(channel)?;
+        if self.pusher && channel.starts_with("presence-") && !options.keeps_presence() {
+            let mut options = ChannelOptions::clone(options);
+            options.join_leave = true;
+            return Some(Arc::new(options));
+        }
+        Some(options.clone())
+    }
+
     /// Whether a channel needs a signature that only Pusher's protocol has.
     pub(crate) fn is_reserved(&self, channel: &str) -> bool {
         self.pusher && super::pusher::is_signed(channel)
@@ -42,6 +54,10 @@ pub(crate) enum Effect {
         options: Arc<ChannelOptions>,
         query: HistoryQuery,
     },
+    /// Who is on a channel.
+    Presence {
+        channel: Channel,
+    },
     Publish {
         channel: Channel,
         options: Arc<ChannelOptions>,
@@ -54,6 +70,8 @@ pub(crate) enum Effect {
         options: Arc<ChannelOptions>,
         joining: bool,
         since: Option<Position>,
+        /// Who comes, on a channel that keeps presence.
+        member: Option<Arc<Member>>,
     },
     Unsubscribe {
         channel: Channel,
@@ -64,6 +82,7 @@ pub(crate) enum Effect {
 #[derive(Debug)]
 pub(crate) enum Outcome {
     History(Result<History, BrokerError>),
+    Presence(Result<Vec<Member>, BrokerError>),
     Published(Result<Published, BrokerError>),
     /// With the history when it was joined.
     Subscribed(Result<Option<History>, BrokerError>),

@@ -7,7 +7,7 @@ pub(crate) mod raw;
 pub(crate) mod sse;
 
 use crate::hub::shard::Ended;
-use crate::publication::{Channel, Publication};
+use crate::publication::{Channel, Kind, Publication};
 use crate::ws;
 use crate::ws::close::CloseCode;
 use bytes::Bytes;
@@ -57,6 +57,21 @@ impl Protocol {
 
     /// Encodes a publication.
     pub(crate) fn encode(self, publication: &Publication) -> Encoded {
+        let whole = |frame| Encoded { frame, except: None };
+        let (member, joined) = match publication.kind() {
+            Kind::Data => return self.encode_data(publication),
+            Kind::Join(member) => (member, true),
+            Kind::Leave(member) => (member, false),
+        };
+        match self {
+            Self::Centrifugo => whole(centrifugo::encode::presence(publication.channel(), member, joined)),
+            Self::Pusher => pusher::encode::presence(publication.channel(), member, joined),
+            // These have no word for it, and an empty frame is not sent.
+            Self::Raw | Self::Sse => whole(Bytes::new()),
+        }
+    }
+
+    fn encode_data(self, publication: &Publication) -> Encoded {
         let whole = |frame| Encoded { frame, except: None };
         match self {
             Self::Centrifugo => whole(centrifugo::encode::publication(publication)),

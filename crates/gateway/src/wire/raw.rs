@@ -88,7 +88,14 @@ impl Machine for Session {
         if !self.begun {
             self.begun = true;
             let (joining, since) = (self.joining, self.since.clone());
-            return Some(Step::Run(Effect::Subscribe { channel, serial: 1, options, joining, since }));
+            return Some(Step::Run(Effect::Subscribe {
+                channel,
+                serial: 1,
+                options,
+                joining,
+                since,
+                member: None,
+            }));
         }
         let data = self.heard.pop_front()?;
         Some(Step::Run(Effect::Publish { channel, options, data }))
@@ -109,7 +116,7 @@ impl Machine for Session {
             }
             Outcome::Subscribed(Err(_)) => self.refused = true,
             // A plain socket has no answers; what was not published shows in the metrics.
-            Outcome::History(_) | Outcome::Published(_) | Outcome::Unsubscribed => {}
+            Outcome::History(_) | Outcome::Presence(_) | Outcome::Published(_) | Outcome::Unsubscribed => {}
         }
     }
 

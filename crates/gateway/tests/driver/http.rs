@@ -32,7 +32,7 @@ async fn post(address: SocketAddr, path: &str, key: &str, body: &str) -> (u16, S
     send(address, head + body).await
 }
 
-async fn api(address: SocketAddr, method: &str, body: Value) -> Value {
+pub(crate) async fn api(address: SocketAddr, method: &str, body: Value) -> Value {
     let (status, body) = post(address, &format!("/api/{method}"), "hush", &body.to_string()).await;
     assert_eq!(status, 200, "{body}");
     serde_json::from_str(&body).unwrap()

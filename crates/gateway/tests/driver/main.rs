@@ -13,6 +13,7 @@ mod hostile;
 mod http;
 mod npm;
 mod peer;
+mod presence;
 mod pusher;
 mod start;
 mod streams;

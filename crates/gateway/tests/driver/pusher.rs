@@ -16,7 +16,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |all, byte| all + &format!("{byte:02x}"))
 }
 
-async fn open(address: std::net::SocketAddr) -> (Peer, String) {
+pub(crate) async fn open(address: std::net::SocketAddr) -> (Peer, String) {
     let mut peer = Peer::open(address, "/app/app-key?protocol=7&client=js&version=8.4.0&flash=false").await;
     let hello = peer.json().await;
     assert_eq!(hello["event"], "pusher:connection_established");

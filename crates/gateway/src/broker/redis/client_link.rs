@@ -4,7 +4,7 @@ use super::link::{LinkError, LinkEvent, LinkReply, RedisLink, RedisListener};
 use crate::broker::BoxFuture;
 use crate::publication::Channel;
 use bytes::Bytes;
-use evenkeel_client::{Client, Delivery, Error, Executed, Frame, Subscription};
+use evenkeel_client::{Client, Delivery, Deployment, Error, Executed, Frame, Subscription};
 use futures_util::FutureExt;
 use std::collections::{BTreeSet, HashMap};
 
@@ -40,6 +40,10 @@ impl RedisLink for Client {
             };
             Ok(Box::new(listener) as Box<dyn RedisListener>)
         })
+    }
+
+    fn is_cluster(&self) -> bool {
+        matches!(self.config().deployment(), Deployment::Cluster { .. })
     }
 }
 

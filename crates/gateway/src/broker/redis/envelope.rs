@@ -3,10 +3,31 @@
 //! `\x01ek1 <epoch> <offset> <nonce> <data>`: no JSON text and no ordinary text begins like this, so payloads of
 //! other programs are told apart by their first bytes.
 
+use crate::presence::Member;
 use bytes::{Buf, Bytes};
 
 /// How an envelope begins.
 pub(super) const MAGIC: &str = "\u{1}ek1 ";
+
+/// How the news that somebody came or left begin; a `+` or a `-` and the member follow.
+const PRESENCE: &[u8] = b"\x01ekp ";
+
+/// The news that somebody came or left.
+pub(super) fn presence(member: &Member, joined: bool) -> Bytes {
+    let sign: &[u8] = if joined { b"+" } else { b"-" };
+    Bytes::from([PRESENCE, sign, &member.to_json()].concat())
+}
+
+/// Reads such news.
+pub(super) fn read_presence(payload: &[u8]) -> Option<(Member, bool)> {
+    let (sign, json) = payload.strip_prefix(PRESENCE)?.split_first()?;
+    let joined = match sign {
+        b'+' => true,
+        b'-' => false,
+        _ => return None,
+    };
+    Some((Member::from_json(json)?, joined))
+}
 
 /// A place in a stream, with the number that tells its entry from another one of the same offset.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -86,6 +86,11 @@ pub trait RedisLink: Send + Sync + fmt::Debug + 'static {
     /// # Cancel safety
     /// Safe: nothing stays behind.
     fn listen(&self) -> BoxFuture<'_, Result<Box<dyn RedisListener>, LinkError>>;
+
+    /// Whether a node knows its own subscribers only. Default: false.
+    fn is_cluster(&self) -> bool {
+        false
+    }
 }
 
 /// A subscription that mends itself.

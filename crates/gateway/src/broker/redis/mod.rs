@@ -8,7 +8,9 @@
 #[cfg(feature = "redis")]
 mod client_link;
 mod envelope;
+mod fence;
 mod link;
+mod members;
 mod queue;
 mod run;
 mod scripts;
@@ -25,6 +27,7 @@ use crate::driver::clock;
 use crate::error::BrokerError;
 use crate::hub::Deliveries;
 use crate::namespace::ChannelOptions;
+use crate::presence::Member;
 use crate::publication::{Channel, Epoch, Position, Publication};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -34,7 +37,7 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
@@ -57,6 +60,7 @@ pub struct RedisBroker {
     probed: Mutex<Option<Instant>>,
     /// The channel of the probe.
     probe: Channel,
+    fence: fence::Fence,
 }
 
 /// The channels wanted, and what was asked since the last look.
@@ -92,13 +96,14 @@ impl RedisBroker {
             running: AtomicBool::new(false),
             probed: Mutex::new(None),
             probe: Channel::from(format!("{PREFIX}:probe:{:016x}", fastrand::u64(..))),
+            fence: fence::Fence::new(),
         }
     }
 
-    /// The sources of the scripts that run in the server: append, publish all, read, check. For servers in tests that have
+    /// The sources of the scripts that run in the server: append, publish all, read, check, presence. For servers in tests that have
     /// no Lua and know these by heart.
-    pub fn scripts() -> [&'static str; 4] {
-        [&scripts::APPEND, &scripts::PUBLISH_ALL, &scripts::READ, &scripts::CHECK]
+    pub fn scripts() -> [&'static str; 5] {
+        [&scripts::APPEND, &scripts::PUBLISH_ALL, &scripts::READ, &scripts::CHECK, &members::PRESENCE]
             .map(scripts::Script::source)
     }
 
@@ -145,6 +150,28 @@ impl RedisBroker {
             Ok(reply) => scripts::read(&reply).ok_or(BrokerError::Unavailable),
             Err(_failed) => Err(BrokerError::Unavailable),
         }
+    }
+
+    /// Tells the subscribers of a channel that somebody came or left.
+    async fn news(
+        &self,
+        channel: &Channel,
+        options: &ChannelOptions,
+        member: &Member,
+        joined: bool,
+    ) -> Result<(), BrokerError> {
+        let others =
+            if channel.starts_with("presence-") { members::list(self, channel).await?.0 } else { Vec::new() };
+        let user = others.iter().any(|other| other.user == member.user && other.client != member.client);
+        if !options.tells(channel, user) {
+            return Ok(());
+        }
+        let args = vec![
+            Bytes::from_static(b"PUBLISH"),
+            Bytes::copy_from_slice(channel.as_bytes()),
+            envelope::presence(member, joined),
+        ];
+        self.link.command(args).await.map(drop).map_err(|_failed| BrokerError::Unavailable)
     }
 
     /// Marks a channel as delivered from, and wakes who waits for it.
@@ -255,6 +282,77 @@ impl Broker for RedisBroker {
                 .collect();
             let complete = publications.len() as u64 == missed;
             Ok(History { top: Position { epoch: top.epoch, offset: top.offset }, publications, complete })
+        })
+    }
+
+    fn enter<'a>(
+        &'a self,
+        channel: &'a Channel,
+        options: &'a Arc<ChannelOptions>,
+        new: &'a [Arc<Member>],
+    ) -> BoxFuture<'a, Result<(), BrokerError>> {
+        Box::pin(async move {
+            let (fresh, ended) = members::add(self, channel, new).await?;
+            for member in &fresh {
+                self.news(channel, options, member, true).await?;
+            }
+            for member in &ended {
+                self.news(channel, options, member, false).await?;
+            }
+            Ok(())
+        })
+    }
+
+    fn leave<'a>(
+        &'a self,
+        channel: &'a Channel,
+        options: &'a Arc<ChannelOptions>,
+        client: &'a str,
+    ) -> BoxFuture<'a, Result<(), BrokerError>> {
+        Box::pin(async move {
+            for member in members::remove(self, channel, client).await? {
+                self.news(channel, options, &member, false).await?;
+            }
+            Ok(())
+        })
+    }
+
+    fn members<'a>(&'a self, channel: &'a Channel) -> BoxFuture<'a, Result<Vec<Member>, BrokerError>> {
+        Box::pin(async move {
+            let (there, ended) = members::list(self, channel).await?;
+            let options = self.wishes.lock().channels.get(channel).map(|wish| wish.options.clone());
+            if let Some(options) = options {
+                for member in &ended {
+                    self.news(channel, &options, member, false).await?;
+                }
+            }
+            Ok(there)
+        })
+    }
+
+    fn forget<'a>(&'a self, channel: &'a Channel) -> BoxFuture<'a, Result<(), BrokerError>> {
+        Box::pin(async move {
+            let [stream, hash] = scripts::keys(&self.prefix, channel);
+            let args = vec![Bytes::from_static(b"DEL"), stream, hash];
+            self.link.command(args).await.map(drop).map_err(|_failed| BrokerError::Unavailable)
+        })
+    }
+
+    fn once<'a>(&'a self, key: &'a str, life: Duration) -> BoxFuture<'a, Result<bool, BrokerError>> {
+        Box::pin(async move {
+            let key = Bytes::from(format!("{}:i:{key}", self.prefix));
+            let [set, one, nx, px] = [&b"SET"[..], b"1", b"NX", b"PX"].map(Bytes::from_static);
+            match self.link.command(vec![set, key, one, nx, px, scripts::millis(life)]).await {
+                Ok(reply) => Ok(reply != LinkReply::Nil),
+                Err(_failed) => Err(BrokerError::Unavailable),
+            }
+        })
+    }
+
+    fn tell(&self, word: Bytes) -> BoxFuture<'_, Result<(), BrokerError>> {
+        let args = vec![Bytes::from_static(b"PUBLISH"), Bytes::from_static(fence::CHANNEL.as_bytes()), word];
+        Box::pin(async move {
+            self.link.command(args).await.map(drop).map_err(|_failed| BrokerError::Unavailable)
         })
     }
 

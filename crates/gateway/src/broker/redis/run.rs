@@ -1,7 +1,8 @@
 //! The broker's tasks: one that hears, checks and delivers, and one for each lane of publications.
 
-use super::envelope::Mark;
-use super::link::{LinkError, LinkEvent, RedisListener};
+use super::envelope::{self, Mark};
+use super::fence;
+use super::link::{LinkError, LinkEvent, LinkReply, RedisListener};
 use super::queue::{Item, Lane};
 use super::tracker::{Action, Checked, Tracker, Verdict};
 use super::{Published, RedisBroker, fresh_epoch, position, scripts};
@@ -9,6 +10,7 @@ use crate::broker::{BoxFuture, HistoryQuery};
 use crate::driver::clock;
 use crate::error::BrokerError;
 use crate::hub::Deliveries;
+use crate::presence::Member;
 use crate::publication::{Channel, Publication};
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -56,6 +58,8 @@ pub(super) async fn run(broker: Arc<RedisBroker>, deliveries: Deliveries) {
         probes: FuturesUnordered::new(),
         probe_sent: None,
         missed: 0,
+        words: VecDeque::new(),
+        news: VecDeque::new(),
         broker,
         deliveries,
     }
@@ -74,11 +78,14 @@ struct Ear {
     probes: FuturesUnordered<BoxFuture<'static, bool>>,
     probe_sent: Option<(u64, Instant)>,
     missed: u32,
+    /// Words of the server API, and news of who came and left, from the events just heard.
+    words: VecDeque<Bytes>,
+    news: VecDeque<(Channel, (Member, bool))>,
 }
 
 impl Ear {
     async fn run(mut self) {
-        self.listener.subscribe(vec![self.broker.probe.clone()]);
+        self.listener.subscribe(vec![self.broker.probe.clone(), Channel::from(fence::CHANNEL)]);
         let mut events = Vec::new();
         let mut probes = interval(self.broker.outage.probe_interval);
         probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -125,7 +132,16 @@ impl Ear {
 
     fn hear(&mut self, event: LinkEvent) {
         match event {
+            LinkEvent::Gap(Some(channel)) if *channel == *fence::CHANNEL => self.broker.fence.gap(),
             LinkEvent::Gap(channel) => self.tracker.gap(channel.as_ref()),
+            LinkEvent::Message { channel, payload } if *channel == *fence::CHANNEL => {
+                if !self.broker.fence.message(&payload) {
+                    self.words.push_back(payload);
+                }
+            }
+            LinkEvent::Message { channel, payload } if envelope::read_presence(&payload).is_some() => {
+                self.news.extend(envelope::read_presence(&payload).map(|news| (channel, news)));
+            }
             LinkEvent::Message { channel, payload } if channel == self.broker.probe => {
                 let number = std::str::from_utf8(&payload).ok().and_then(|text| text.parse::<u64>().ok());
                 if let Some((sent_number, sent)) = self.probe_sent
@@ -174,6 +190,14 @@ impl Ear {
 
     /// Does what the tracker asks for; false when the gateway is gone.
     async fn act(&mut self) -> bool {
+        while let Some(word) = self.words.pop_front() {
+            let Some(room) = self.deliveries.reserve().await else { return false };
+            room.word(&word);
+        }
+        while let Some((channel, (member, joined))) = self.news.pop_front() {
+            let Some(room) = self.deliveries.reserve().await else { return false };
+            room.publication(&Publication::presence(channel, member, joined));
+        }
         let mut wanted = Vec::new();
         let mut unwanted = Vec::new();
         while let Some(action) = self.tracker.poll_action() {
@@ -327,12 +351,26 @@ async fn append(
 
 async fn publish(broker: &RedisBroker, first: &Item, batch: &[Item]) -> Result<(), LinkError> {
     let channel = Bytes::copy_from_slice(first.channel.as_bytes());
-    if let [only] = batch {
+    let fenced = !broker.link.is_cluster();
+    if let ([only], false) = (batch, fenced) {
         let args = vec![Bytes::from_static(b"PUBLISH"), channel, only.data.clone()];
         return broker.link.command(args).await.map(drop);
     }
-    let args = std::iter::once(channel).chain(batch.iter().map(|item| item.data.clone())).collect();
-    broker.eval(&scripts::PUBLISH_ALL, &[], args).await.map(drop)
+    let common = if fenced { fence::CHANNEL } else { "" };
+    let begun = clock::now();
+    loop {
+        let expected = Bytes::from(broker.fence.expected().to_string());
+        let head = [Bytes::from_static(common.as_bytes()), expected, channel.clone()];
+        let args = head.into_iter().chain(batch.iter().map(|item| item.data.clone())).collect();
+        match broker.eval(&scripts::PUBLISH_ALL, &[], args).await? {
+            LinkReply::Integer(missed) if missed < 0 => fence::wait(broker, -1 - missed, begun).await,
+            LinkReply::Integer(count) => {
+                broker.fence.counted(count);
+                return Ok(());
+            }
+            _ => return Ok(()),
+        }
+    }
 }
 
 fn answer(batch: Vec<Item>, result: &Sent) {

@@ -24,7 +24,7 @@ pub(super) struct Script {
 }
 
 impl Script {
-    const fn new(text: &'static str) -> Self {
+    pub(super) const fn new(text: &'static str) -> Self {
         Self { text, sha: OnceLock::new() }
     }
 
@@ -87,11 +87,19 @@ return out
 ",
 );
 
-/// Publishes several payloads in order. ARGV: channel, then payloads.
+/// Publishes payloads in order, unless fewer gateways hear than expected.
+///
+/// ARGV: the common channel of the gateways or nothing, how many are expected, channel, then payloads. Gives how many
+/// there are, or -1 less their number when they are too few and nothing was published.
 pub(super) static PUBLISH_ALL: Script = Script::new(
     r"
-for at = 2, #ARGV do redis.call('PUBLISH', ARGV[1], ARGV[at]) end
-return #ARGV - 1
+local here = 0
+if ARGV[1] ~= '' then
+  here = redis.call('PUBSUB', 'NUMSUB', ARGV[1])[2]
+  if here < tonumber(ARGV[2]) then return -1 - here end
+end
+for at = 4, #ARGV do redis.call('PUBLISH', ARGV[3], ARGV[at]) end
+return here
 ",
 );
 
@@ -182,6 +190,12 @@ return out
 pub(super) fn keys(prefix: &str, channel: &str) -> [Bytes; 2] {
     let tagged = if has_hash_tag(channel) { channel.to_owned() } else { format!("{{{channel}}}") };
     [Bytes::from(format!("{prefix}:s:{tagged}")), Bytes::from(format!("{prefix}:m:{tagged}"))]
+}
+
+/// Both keys of a channel's members, in the slot of the channel's own name.
+pub(super) fn presence_keys(prefix: &str, channel: &str) -> [Bytes; 2] {
+    let tagged = if has_hash_tag(channel) { channel.to_owned() } else { format!("{{{channel}}}") };
+    [Bytes::from(format!("{prefix}:p:{tagged}")), Bytes::from(format!("{prefix}:e:{tagged}"))]
 }
 
 fn has_hash_tag(name: &str) -> bool {

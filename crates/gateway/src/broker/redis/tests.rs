@@ -460,3 +460,90 @@ async fn cluster_failover(kind: &ServerKind) {
     near.stop().await;
     far.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plain_publications_wait_until_all_gateways_hear_again() {
+    for_each_server("gateway: plain publications wait for the ears", |kind| async move {
+        let server = server(&kind).await;
+        let url = url(server.addr());
+        let (near, far) = (gateway(over_client(&url).await).await, gateway(over_client(&url).await).await);
+        let mut peer = direct::Subscriber::connect(near.local_addr()).await;
+        peer.subscribe("news").await;
+        let handle = far.handle();
+        let mut number = 0_u64;
+        let mut next = || {
+            number += 1;
+            number
+        };
+        // How many hear is known from here on.
+        handle.publish("news", next().to_string()).await.expect("published");
+        for _ in 0..3 {
+            server.nodes().kill(server.addr()).await.expect("killed");
+            let waiting =
+                futures_util::future::join_all((0..50).map(|_| handle.publish("news", next().to_string())));
+            let (published, restarted) = tokio::join!(waiting, async {
+                until("publications that wait", || far.metrics_line("publications_waiting") >= 50).await;
+                server.nodes().restart(server.addr()).await
+            });
+            restarted.expect("restarted");
+            assert!(published.iter().all(Result::is_ok), "{published:?}");
+        }
+        let mut heard = Vec::new();
+        while heard.len() < 151 {
+            let message = peer.json().await;
+            if message["push"]["unsubscribe"].is_object() {
+                peer.say("{\"id\":2,\"subscribe\":{\"channel\":\"news\"}}").await;
+            }
+            heard.extend(message["push"]["pub"]["data"].as_u64());
+        }
+        assert_eq!(heard, (1..=151).collect::<Vec<_>>(), "each once, in order");
+        // A gateway that is gone is not waited for: only the own subscription's round trip is.
+        near.stop().await;
+        handle.publish("news", "1").await.expect("published");
+        far.stop().await;
+    })
+    .await;
+}
+
+impl Gateway {
+    /// A gauge by its name.
+    fn metrics_line(&self, name: &str) -> u64 {
+        let text = self.handle().metrics();
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("evenkeel_gateway_{name} ")));
+        line.and_then(|value| value.parse().ok()).expect("a gauge")
+    }
+}
+
+#[tokio::test]
+async fn nobody_haunts_a_channel_after_its_gateway_was_killed() {
+    use super::members;
+    use crate::presence::Member;
+    for_each_server("gateway: no ghosts", |kind| async move {
+        let server = server(&kind).await;
+        let broker = broker(&server);
+        let channel = Channel::from("room:a");
+        let member = |client: &str| Arc::new(Member::new(client, "u", None));
+        let names =
+            |members: &[Member]| members.iter().map(|member| member.client.to_string()).collect::<Vec<_>>();
+        let (fresh, ended) =
+            members::add(&broker, &channel, &[member("c1"), member("c2")]).await.expect("added");
+        assert_eq!((fresh.len(), ended.len()), (2, 0));
+        let (fresh, _) = members::add(&broker, &channel, &[member("c1"), member("c3")]).await.expect("added");
+        assert_eq!(fresh.iter().map(|member| &*member.client).collect::<Vec<_>>(), ["c3"]);
+        assert_eq!(names(&members::list(&broker, &channel).await.expect("all").0), ["c1", "c2", "c3"]);
+        assert_eq!(names(&members::remove(&broker, &channel, "c3").await.expect("removed")), ["c3"]);
+        assert!(members::remove(&broker, &channel, "c3").await.expect("removed").is_empty());
+        // Its gateway says nothing any more: the time of this one is over.
+        let [_, ends] = scripts::presence_keys(&broker.prefix, &channel);
+        let ends = std::str::from_utf8(&ends).expect("a key").to_owned();
+        server.command(&["ZADD", &ends, "1", "c2"]).await.expect("aged");
+        let (there, ended) = members::list(&broker, &channel).await.expect("all");
+        assert_eq!((names(&there), names(&ended)), (vec!["c1".to_owned()], vec!["c2".to_owned()]));
+        assert!(members::list(&broker, &channel).await.expect("all").1.is_empty(), "told once");
+        let life = server.command(&["PTTL", &ends]).await.expect("a life").integer().expect("a number");
+        assert!(life > 0, "keys end by themselves");
+        assert!(broker.once("k", Duration::from_secs(60)).await.expect("told"));
+        assert!(!broker.once("k", Duration::from_secs(60)).await.expect("told"));
+    })
+    .await;
+}

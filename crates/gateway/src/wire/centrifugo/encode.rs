@@ -3,6 +3,7 @@
 use super::ReplyError;
 use crate::broker::History;
 use crate::hub::shard::Ended;
+use crate::presence::Member;
 use crate::publication::{Channel, Position, Publication};
 use crate::ws;
 use bytes::Bytes;
@@ -20,6 +21,49 @@ pub(crate) fn publication(publication: &Publication) -> Bytes {
     put_publication(&mut out, publication.data(), publication.offset());
     out.extend_from_slice(b"}}");
     ws::encode::text(&out)
+}
+
+/// Encodes the push of somebody who came or left.
+pub(crate) fn presence(channel: &Channel, member: &Member, joined: bool) -> Bytes {
+    let mut out = Vec::with_capacity(160 + channel.len());
+    out.extend_from_slice(b"{\"push\":{\"channel\":");
+    put_string(&mut out, channel);
+    out.extend_from_slice(if joined { b",\"join\":{\"info\":" } else { b",\"leave\":{\"info\":" });
+    put_member(&mut out, member);
+    out.extend_from_slice(b"}}}");
+    ws::encode::text(&out)
+}
+
+/// Appends a member, as replies and the server API have it.
+pub(crate) fn put_member(out: &mut Vec<u8>, member: &Member) {
+    out.extend_from_slice(b"{\"client\":");
+    put_string(out, &member.client);
+    out.extend_from_slice(b",\"user\":");
+    put_string(out, &member.user);
+    if let Some(info) = &member.info {
+        put(out, format_args!(",\"conn_info\":{}", info.get()));
+    }
+    out.push(b'}');
+}
+
+/// Appends all members by their clients.
+pub(crate) fn put_presence(out: &mut Vec<u8>, members: &[Member]) {
+    out.extend_from_slice(b"\"presence\":{");
+    for (at, member) in members.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        put_string(out, &member.client);
+        out.push(b':');
+        put_member(out, member);
+    }
+    out.push(b'}');
+}
+
+/// Appends how many sessions and users there are.
+pub(crate) fn put_presence_stats(out: &mut Vec<u8>, members: &[Member]) {
+    let users: std::collections::BTreeSet<&str> = members.iter().map(|member| &*member.user).collect();
+    put(out, format_args!("\"num_clients\":{},\"num_users\":{}", members.len(), users.len()));
 }
 
 /// Encodes the push of a subscription that the server ended. Codes from 2500 on make the client come again.
@@ -111,6 +155,19 @@ impl Replies {
         put_publications(out, history);
         out.push(b',');
         put_position(out, &history.top);
+        out.extend_from_slice(b"}}");
+    }
+
+    /// Who is on a channel; with `count` how many only.
+    pub(crate) fn presence(&mut self, id: u32, members: &[Member], count: bool) {
+        let out = self.begin(id);
+        if count {
+            out.extend_from_slice(b"\"presence_stats\":{");
+            put_presence_stats(out, members);
+        } else {
+            out.extend_from_slice(b"\"presence\":{");
+            put_presence(out, members);
+        }
         out.extend_from_slice(b"}}");
     }
 

@@ -12,11 +12,13 @@ use super::encode::Replies;
 use crate::broker::HistoryQuery;
 use crate::error::BrokerError;
 use crate::namespace::ChannelOptions;
+use crate::presence::Member;
 use crate::publication::{Channel, Epoch, Position, json_line};
 use crate::token::{Claims, Rejected};
 use crate::wire::machine::{Effect, Machine, Outcome, Rules, Step};
 use crate::ws::close::CloseCode;
 use bytes::Bytes;
+use serde_json::value::RawValue;
 use std::sync::Arc;
 
 pub(crate) const BAD_REQUEST: CloseCode = CloseCode::new(3501, "bad request");
@@ -28,6 +30,8 @@ pub(crate) struct Session {
     rules: Arc<Rules>,
     client: Box<str>,
     user: Box<str>,
+    /// What the client's token says of it, for others to see.
+    info: Option<Box<RawValue>>,
     identified: bool,
     connected: bool,
     channels: Vec<Subscription>,
@@ -55,6 +59,7 @@ struct Subscription {
 #[derive(Debug)]
 enum Pending {
     History { id: u32, since: Option<Epoch> },
+    Presence { id: u32, count: bool },
     Publish { id: u32 },
     Subscribe { id: u32, channel: Channel, recoverable: bool, since: Option<Position> },
     Unsubscribe { id: u32 },
@@ -66,6 +71,7 @@ impl Session {
             rules,
             client,
             user: Box::default(),
+            info: None,
             identified: false,
             connected: false,
             channels: Vec::new(),
@@ -107,11 +113,11 @@ impl Session {
             Ok(Step::Done)
         } else if command.send.is_some() {
             Ok(Step::Done)
-        } else if command.presence.is_some()
-            || command.presence_stats.is_some()
-            || command.rpc.is_some()
-            || command.sub_refresh.is_some()
-        {
+        } else if let Some(presence) = command.presence {
+            self.presence(id, presence.channel, false)
+        } else if let Some(presence) = command.presence_stats {
+            self.presence(id, presence.channel, true)
+        } else if command.rpc.is_some() || command.sub_refresh.is_some() {
             Err(ReplyError::NOT_AVAILABLE)
         } else {
             Err(ReplyError::METHOD_NOT_FOUND)
@@ -138,6 +144,10 @@ impl Session {
                     Err(error) => self.replies.error(id, reply_error(error)),
                 }
             }
+            (Some(Pending::Presence { id, count }), Outcome::Presence(result)) => match result {
+                Ok(members) => self.replies.presence(id, &members, count),
+                Err(error) => self.replies.error(id, reply_error(error)),
+            },
             (Some(Pending::Publish { id }), Outcome::Published(result)) => match result {
                 Ok(_) => self.replies.empty(id, "publish"),
                 Err(error) => self.replies.error(id, reply_error(error)),
@@ -167,7 +177,7 @@ impl Session {
         if self.rules.is_reserved(channel) {
             return Err(ReplyError::PERMISSION_DENIED);
         }
-        self.rules.namespaces.options(channel).cloned().ok_or(ReplyError::UNKNOWN_CHANNEL)
+        self.rules.options(channel).ok_or(ReplyError::UNKNOWN_CHANNEL)
     }
 
     fn names(&self) -> impl Iterator<Item = &Channel> {
@@ -202,7 +212,11 @@ impl Session {
             recoverable: options.recovery,
             since: since.clone(),
         });
+        let member = options
+            .keeps_presence()
+            .then(|| Arc::new(Member::new(&self.client, &self.user, self.info.clone())));
         Ok(Step::Run(Effect::Subscribe {
+            member,
             channel,
             serial: self.serial,
             joining: options.keeps_history(),
@@ -215,6 +229,7 @@ impl Session {
         match self.claims(token) {
             Ok(claims) => {
                 self.user = claims.sub.into();
+                self.info = claims.info;
                 self.expires = claims.exp.unwrap_or(0);
                 self.connected = true;
                 let ttl = claims.exp.map(|end| end.saturating_sub(self.now));
@@ -291,6 +306,18 @@ impl Session {
         }
         self.pending = Some(Pending::Publish { id });
         Ok(Step::Run(Effect::Publish { channel: request.channel.into(), options, data }))
+    }
+
+    fn presence(&mut self, id: u32, channel: String, count: bool) -> Result<Step, ReplyError> {
+        let options = self.options(&channel)?;
+        if !options.keeps_presence() {
+            return Err(ReplyError::NOT_AVAILABLE);
+        }
+        if !self.is_subscribed(&channel) || !options.presence.allows(&self.user) {
+            return Err(ReplyError::PERMISSION_DENIED);
+        }
+        self.pending = Some(Pending::Presence { id, count });
+        Ok(Step::Run(Effect::Presence { channel: channel.into() }))
     }
 
     fn history(&mut self, id: u32, request: &HistoryRequest) -> Result<Step, ReplyError> {

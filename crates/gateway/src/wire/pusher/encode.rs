@@ -1,6 +1,7 @@
 //! What the server says in Pusher's protocol: one JSON object a frame, its data a JSON string.
 
 use crate::hub::shard::Ended;
+use crate::presence::Member;
 use crate::publication::{Channel, Publication};
 use crate::wire::Encoded;
 use crate::ws;
@@ -8,6 +9,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// The event of publications that name none.
 const DEFAULT_EVENT: &str = "message";
@@ -48,6 +50,29 @@ pub(crate) fn gap(channel: &Channel, why: Ended) -> Option<Bytes> {
             Some(frame(&json!({ "event": "evenkeel:gap", "channel": &**channel, "data": "{}" })))
         }
     }
+}
+
+/// Tells the others that a user came or left.
+pub(crate) fn presence(channel: &Channel, member: &Member, joined: bool) -> Encoded {
+    let (event, data) = if joined {
+        ("pusher_internal:member_added", json!({ "user_id": member.user, "user_info": info(member) }))
+    } else {
+        ("pusher_internal:member_removed", json!({ "user_id": member.user }))
+    };
+    let frame = frame(&json!({ "event": event, "channel": &**channel, "data": data.to_string() }));
+    Encoded { frame, except: Some(member.client.clone()) }
+}
+
+fn info(member: &Member) -> Value {
+    let info = member.info.as_ref().and_then(|info| serde_json::from_str(info.get()).ok());
+    info.unwrap_or_else(|| json!({}))
+}
+
+/// What one that came learns of those who are there.
+pub(crate) fn members(members: &[Member]) -> String {
+    let users: BTreeMap<&str, Value> = members.iter().map(|member| (&*member.user, info(member))).collect();
+    let ids: Vec<&str> = users.keys().copied().collect();
+    json!({ "presence": { "count": ids.len(), "ids": ids, "hash": users } }).to_string()
 }
 
 pub(crate) fn ping() -> Bytes {

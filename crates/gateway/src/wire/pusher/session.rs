@@ -7,11 +7,13 @@
 use super::{auth, encode, is_signed};
 use crate::config::PusherConfig;
 use crate::error::BrokerError;
+use crate::presence::Member;
 use crate::publication::{Channel, json_line};
 use crate::wire::machine::{Effect, Machine, Outcome, Rules, Step};
 use crate::ws::close::CloseCode;
 use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -41,7 +43,24 @@ pub(crate) struct Session {
     serial: u32,
     heard: VecDeque<Box<Heard>>,
     pending: Option<Channel>,
+    /// The channel just subscribed to whose members are to be told next.
+    lists: Option<Channel>,
     frames: BytesMut,
+}
+
+/// Who a client is on a presence channel, as its server signed it.
+#[derive(Deserialize)]
+struct ChannelData {
+    user_id: Value,
+    user_info: Option<Box<RawValue>>,
+}
+
+impl ChannelData {
+    fn member(self, socket: &str) -> Member {
+        // Some servers sign numbers.
+        let user = self.user_id.as_str().map_or_else(|| self.user_id.to_string(), str::to_owned);
+        Member::new(socket, &user, self.user_info)
+    }
 }
 
 impl std::fmt::Debug for Heard {
@@ -61,6 +80,7 @@ impl Session {
             serial: 0,
             heard: VecDeque::new(),
             pending: None,
+            lists: None,
             frames: BytesMut::new(),
         };
         let hello = json!({ "socket_id": &*session.socket, "activity_timeout": ACTIVITY_TIMEOUT });
@@ -117,24 +137,38 @@ impl Session {
         if self.subscriptions.len() >= self.rules.limits.max_channels {
             return self.fail(name, "LimitExceeded", "too many channels", 403);
         }
-        let Some(options) = self.rules.namespaces.options(name).cloned() else {
+        let Some(options) = self.rules.options(name) else {
             return self.fail(name, "UnknownChannel", "the namespace is not known here", 404);
         };
-        if name.starts_with("presence-") {
-            return self.fail(name, "NotAvailable", "presence channels are not available here", 501);
-        }
+        let user = text(data, "channel_data");
+        let presents = name.starts_with("presence-");
         let allowed = if is_signed(name) {
-            auth::signs(&self.app.key, &self.app.secret, text(data, "auth"), &[&self.socket, name])
+            let parts: &[&str] = if presents { &[&self.socket, name, user] } else { &[&self.socket, name] };
+            auth::signs(&self.app.key, &self.app.secret, text(data, "auth"), parts)
         } else {
             options.subscribe.allows("")
         };
         if !allowed {
             return self.fail(name, "AuthError", "the subscription is not authorized", 401);
         }
+        let member = match (presents, serde_json::from_str::<ChannelData>(user)) {
+            (true, Ok(data)) => Some(Arc::new(data.member(&self.socket))),
+            (true, Err(_bad)) => {
+                return self.fail(name, "InvalidData", "channel_data needs a user_id", 400);
+            }
+            (false, _) => None,
+        };
         let channel = Channel::from(name);
         self.serial += 1;
         self.pending = Some(channel.clone());
-        Step::Run(Effect::Subscribe { channel, serial: self.serial, options, joining: false, since: None })
+        Step::Run(Effect::Subscribe {
+            channel,
+            serial: self.serial,
+            options,
+            joining: false,
+            since: None,
+            member,
+        })
     }
 
     /// Gives a client's own event to the others on the channel.
@@ -171,6 +205,10 @@ impl Machine for Session {
     }
 
     fn step(&mut self) -> Option<Step> {
+        if let Some(channel) = self.lists.take() {
+            self.pending = Some(channel.clone());
+            return Some(Step::Run(Effect::Presence { channel }));
+        }
         let Some(heard) = self.heard.pop_front() else {
             self.heard = VecDeque::new();
             return None;
@@ -184,6 +222,10 @@ impl Machine for Session {
             Outcome::Subscribed(result) => {
                 let Some(channel) = self.pending.take() else { return };
                 match result {
+                    Ok(_) if channel.starts_with("presence-") => {
+                        self.subscriptions.push((channel.clone(), self.serial));
+                        self.lists = Some(channel);
+                    }
                     Ok(_) => {
                         self.say(&json!({ "event": "pusher_internal:subscription_succeeded",
                             "channel": &*channel, "data": "{}" }));
@@ -191,6 +233,12 @@ impl Machine for Session {
                     }
                     Err(_) => drop(self.fail(&channel, "Unavailable", failed, 503)),
                 }
+            }
+            Outcome::Presence(members) => {
+                let Some(channel) = self.pending.take() else { return };
+                let data = encode::members(&members.unwrap_or_default());
+                self.say(&json!({ "event": "pusher_internal:subscription_succeeded",
+                    "channel": &*channel, "data": data }));
             }
             Outcome::Published(Err(error)) if error != BrokerError::Unsupported => {
                 self.say(&json!({ "event": "pusher:error", "data": { "code": 4301, "message": failed } }));
