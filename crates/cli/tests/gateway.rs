@@ -1,5 +1,7 @@
 //! The built program `evenkeel gateway`, told about Redis by the six variables as the deployment page tells it.
 
+#![expect(clippy::panic, clippy::unwrap_used, reason = "the helpers of tests")]
+
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -46,7 +48,9 @@ impl Program {
         let written = log.clone();
         tokio::spawn(async move {
             while let Ok(Some(line)) = said.next_line().await {
-                written.lock().push_str(&format!("{line}\n"));
+                let mut log = written.lock();
+                log.push_str(&line);
+                log.push('\n');
             }
         });
         let mut out = BufReader::new(child.stdout.take().unwrap()).lines();

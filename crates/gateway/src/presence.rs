@@ -55,10 +55,13 @@ impl Member {
     }
 }
 
+/// Members by their clients, channel by channel.
+pub(crate) type Members = HashMap<Channel, BTreeMap<Box<str>, Arc<Member>>>;
+
 /// The members whose sessions are here.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
-    members: Mutex<HashMap<Channel, BTreeMap<Box<str>, Arc<Member>>>>,
+    members: Mutex<Members>,
 }
 
 impl Registry {

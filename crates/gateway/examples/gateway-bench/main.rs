@@ -10,6 +10,7 @@
     clippy::cast_sign_loss,
     clippy::disallowed_methods,
     clippy::expect_used,
+    clippy::panic,
     clippy::print_stderr,
     clippy::print_stdout,
     reason = "a program for measurements, run by hand and by xtask; counts are far below 2^52"
@@ -59,7 +60,7 @@ fn main() {
         }
         Some("load") => println!("{}", load::run(&load::Settings::read(&words))),
         Some("floor") => {
-            floor::run(words.value("--redis").expect("--redis ADDRESS"), words.has("--coalesce"))
+            floor::run(words.value("--redis").expect("--redis ADDRESS"), words.has("--coalesce"));
         }
         _ => println!("usage: gateway-bench run|load|floor (see the top of its source)"),
     }

@@ -240,7 +240,7 @@ async fn session(
     let mut stream = if speaks {
         let mut stream = crate::socket::open(server, Hello::Path("/connection/websocket"), false).await;
         stream.write_all(&frame("{\"id\":1,\"connect\":{}}")).await.ok()?;
-        stream.write_all(&frame(&wish(channel, place))).await.ok()?;
+        stream.write_all(&frame(&wish(channel, place.as_ref()))).await.ok()?;
         stream
     } else {
         crate::socket::open(server, hello, false).await
@@ -270,13 +270,13 @@ async fn session(
                 }
             }
             if line["push"]["unsubscribe"].is_object() || line["id"] == 2 && line["error"].is_object() {
-                stream.write_all(&frame(&wish(channel, place))).await.ok()?;
+                stream.write_all(&frame(&wish(channel, place.as_ref()))).await.ok()?;
             }
         }
     }
 }
 
-fn wish(channel: &str, place: &Option<(String, u64)>) -> String {
+fn wish(channel: &str, place: Option<&(String, u64)>) -> String {
     let mut subscribe = json!({ "channel": channel });
     if let Some((epoch, offset)) = place {
         subscribe["recover"] = json!(true);

@@ -5,11 +5,11 @@ use crate::driver::clock;
 use crate::error::BrokerError;
 use crate::hub::Deliveries;
 use crate::namespace::ChannelOptions;
-use crate::presence::Member;
+use crate::presence::{Member, Members};
 use crate::publication::{Channel, Epoch, Position, Publication};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ pub struct MemoryBroker {
     state: Mutex<Store>,
     gateways: Mutex<Vec<Deliveries>>,
     /// Who is on which channel, by client.
-    members: Mutex<HashMap<Channel, BTreeMap<Box<str>, Arc<Member>>>>,
+    members: Mutex<Members>,
     /// Keys that count once, with their ends.
     taken: Mutex<HashMap<String, Instant>>,
 }

@@ -357,13 +357,16 @@ async fn publish(broker: &RedisBroker, first: &Item, batch: &[Item]) -> Result<(
         return broker.link.command(args).await.map(drop);
     }
     let common = if fenced { fence::CHANNEL } else { "" };
-    let begun = clock::now();
+    let mut missed_since = None;
     loop {
         let expected = Bytes::from(broker.fence.expected().to_string());
         let head = [Bytes::from_static(common.as_bytes()), expected, channel.clone()];
         let args = head.into_iter().chain(batch.iter().map(|item| item.data.clone())).collect();
         match broker.eval(&scripts::PUBLISH_ALL, &[], args).await? {
-            LinkReply::Integer(missed) if missed < 0 => fence::wait(broker, -1 - missed, begun).await,
+            LinkReply::Integer(missed) if missed < 0 => {
+                let since = *missed_since.get_or_insert_with(clock::now);
+                fence::wait(broker, -1 - missed, since).await;
+            }
             LinkReply::Integer(count) => {
                 broker.fence.counted(count);
                 return Ok(());

@@ -36,7 +36,11 @@ fn url(address: SocketAddr) -> String {
 
 /// A broker over the real client.
 async fn over_client(url: &str) -> Arc<RedisBroker> {
-    let client = evenkeel_client::Client::connect(url).await.expect("a client");
+    use evenkeel_client::config::Backoff;
+    // As the gateway dials by its own settings.
+    let backoff = Backoff::Linear { step: Duration::from_millis(25), max: Duration::from_millis(75) };
+    let config = evenkeel_client::Config::try_from(url).expect("a URL").with_usual_backoff(backoff);
+    let client = evenkeel_client::Client::connect(config).await.expect("a client");
     Arc::new(RedisBroker::new(Arc::new(client), outage()))
 }
 
