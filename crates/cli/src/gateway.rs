@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use evenkeel::gateway::{Access, BrokerKind, Gateway, GatewayConfig};
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use crate::interrupt::Interrupt;
 
 /// Start of the names of all variables; an unknown one is an error, as an unknown key of the file is.
@@ -114,7 +116,17 @@ pub(crate) async fn run(args: Args) -> Outcome<bool> {
     let address = gateway.local_addr();
     // Whoever read the address may be gone: that is no reason to end.
     let _unheard = writeln!(std::io::stdout(), "listening on ws://{address}/connection/websocket");
-    interrupted.wait().await;
+    let mut hangups = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            biased;
+            () = interrupted.wait() => break,
+            _ = hangups.recv() => match gateway.handle().reload() {
+                Ok(()) => tracing::info!(target: "evenkeel_gateway", "keys were read again"),
+                Err(error) => tracing::error!(target: "evenkeel_gateway", %error, "the old keys stay"),
+            },
+        }
+    }
     let _unheard = writeln!(std::io::stdout(), "ending");
     gateway.stop().await;
     Ok(true)

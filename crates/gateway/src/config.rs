@@ -3,6 +3,7 @@
 use crate::namespace::{ChannelOptions, Namespace};
 use serde::Deserialize;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Settings of a gateway.
@@ -41,15 +42,20 @@ pub struct GatewayConfig {
     pub outage: OutageConfig,
 }
 
-/// Tokens that say who a client is: JWT signed with a shared secret.
+/// Tokens that say who a client is: JWT signed with a shared secret, or by a public key of a JWKS file.
 ///
 /// A client's token has its user as `sub` and may end with `exp`. A token for one channel has `sub` and
 /// `channel`, and opens that channel whatever its options say; its `exp` counts when the client subscribes.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenConfig {
-    /// The secret of HS256, HS384 and HS512.
+    /// The secret of HS256, HS384 and HS512. Default: none.
+    #[serde(default)]
     pub hmac_secret: String,
+    /// A JWKS document with public keys for RS256, RS384, RS512, ES256, ES384 and EdDSA. Default: none. At least one
+    /// of the two is needed. Read again by [`GatewayHandle::reload`](crate::GatewayHandle::reload).
+    #[serde(default)]
+    pub jwks_file: Option<PathBuf>,
     /// Whether a client without a token is let in, with the empty user. Default: false, close code 3500.
     #[serde(default)]
     pub anonymous: bool,
@@ -124,6 +130,10 @@ pub enum BrokerKind {
 pub struct LimitsConfig {
     /// Open connections of all kinds. Default: 100 000. Further ones get 503 with `Retry-After`.
     pub max_connections: usize,
+    /// Open connections from one address. Default: 0, as many as there may be. Further ones get 503 with `Retry-After`.
+    pub max_connections_per_address: usize,
+    /// Connections accepted in one second. Default: 0, as many as come. Further ones get 503 with `Retry-After`.
+    pub max_connections_per_second: u32,
     /// Bytes of one message from a client. Default: 65 536. A longer one ends the session with 1009.
     pub max_message: u32,
     /// Bytes of one publication's data. Default: 1 048 576.
@@ -166,6 +176,9 @@ pub struct SessionConfig {
     /// How long a drain spreads its closes. Default: 5 s.
     #[serde(with = "humantime_serde")]
     pub drain: Duration,
+    /// Whether messages are compressed for clients that ask for it (permessage-deflate, each once for all of them, from
+    /// 128 bytes on). Default: true.
+    pub compression: bool,
 }
 
 /// The HTTP API for servers: off until it has a key.
@@ -242,6 +255,8 @@ impl Default for LimitsConfig {
     fn default() -> Self {
         Self {
             max_connections: 100_000,
+            max_connections_per_address: 0,
+            max_connections_per_second: 0,
             max_message: 65_536,
             max_publication: 1 << 20,
             outbox_bytes: 1 << 20,
@@ -263,6 +278,7 @@ impl Default for SessionConfig {
             pong_timeout: Duration::from_secs(8),
             close_timeout: Duration::from_secs(2),
             drain: Duration::from_secs(5),
+            compression: true,
         }
     }
 }

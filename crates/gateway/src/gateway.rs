@@ -2,6 +2,7 @@
 
 use crate::broker::{Broker, MemoryBroker, Published};
 use crate::config::{BrokerKind, GatewayConfig};
+use crate::doors::Doors;
 use crate::driver::shared::{Phase, Shared};
 use crate::driver::{open, shard};
 use crate::error::{BrokerError, ConfigError, Error};
@@ -77,7 +78,7 @@ impl GatewayBuilder {
             limits: config.limits.clone(),
             ping_seconds: config.session.ping_interval.as_secs().max(1),
             pusher: config.pusher.is_some(),
-            tokens: config.token.as_ref().map(|token| Verifier::new(&token.hmac_secret, token.anonymous)),
+            tokens: config.token.as_ref().map(Verifier::new).transpose()?,
         };
         let listener = TcpListener::bind(config.listen)
             .await
@@ -99,6 +100,7 @@ impl GatewayBuilder {
             shards: count,
             next_shard: AtomicUsize::new(0),
             members: Registry::default(),
+            doors: Doors::default(),
             config,
         });
         let mut shards = JoinSet::new();
@@ -146,9 +148,6 @@ fn check(config: &GatewayConfig) -> Result<(), ConfigError> {
     }
     if session.pong_timeout < Duration::from_secs(1) || session.pong_timeout >= session.ping_interval {
         return Err(ConfigError::new("session.pong_timeout", "must be at least 1s and below ping_interval"));
-    }
-    if config.token.as_ref().is_some_and(|token| token.hmac_secret.is_empty()) {
-        return Err(ConfigError::new("token.hmac_secret", "must not be empty"));
     }
     if config.pusher.as_ref().is_some_and(|app| app.key.is_empty() || app.secret.is_empty()) {
         return Err(ConfigError::new("pusher", "key and secret must not be empty"));
@@ -250,6 +249,17 @@ impl GatewayHandle {
         let metrics = &self.shared.metrics;
         Metrics::count(if published.is_ok() { &metrics.published } else { &metrics.publish_failed });
         published
+    }
+
+    /// Reads the keys of tokens anew, as after a rotation. Sessions go on.
+    ///
+    /// # Errors
+    /// What is wrong with the file; the old keys stay then.
+    pub fn reload(&self) -> Result<(), ConfigError> {
+        match (&self.shared.rules.tokens, &self.shared.config.token) {
+            (Some(tokens), Some(config)) => tokens.reload(config),
+            _ => Ok(()),
+        }
     }
 
     /// Whether publications can be delivered now; what `/readyz` says.

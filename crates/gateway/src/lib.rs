@@ -21,10 +21,12 @@
 mod api;
 pub mod broker;
 mod config;
+mod doors;
 mod driver;
 mod error;
 mod gateway;
 mod hub;
+mod keys;
 mod metrics;
 mod namespace;
 mod origin;

@@ -1,21 +1,24 @@
-//! Tokens that say who a client is and what it may hear: JWT signed with a shared secret (HS256, HS384, HS512).
+//! Tokens that say who a client is and what it may hear: JWT signed with a shared secret or by a known public key.
 //!
-//! The algorithm must be one of these three, whatever else the header says, so a token without a signature or
-//! signed in another way is never taken for a good one.
+//! A key says how it signs, whatever the token's header says, so a token without a signature or signed in another way
+//! is never taken for a good one. What a header points to is never fetched.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use hmac::{Hmac, KeyInit, Mac};
+use crate::config::TokenConfig;
+use crate::error::ConfigError;
+use crate::keys::{Key, read as read_keys};
+use arc_swap::ArcSwap;
 use serde::Deserialize;
-use sha2::{Sha256, Sha384, Sha512};
+use std::sync::Arc;
 
 /// Bytes of a token; a longer one is refused unread.
 const MAX_TOKEN: usize = 8 * 1024;
 
 /// Checks tokens.
 pub(crate) struct Verifier {
-    secret: Vec<u8>,
+    keys: ArcSwap<Vec<Key>>,
     pub(crate) anonymous: bool,
 }
 
@@ -23,6 +26,24 @@ impl std::fmt::Debug for Verifier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Verifier").field("anonymous", &self.anonymous).finish_non_exhaustive()
     }
+}
+
+/// Reads the keys that the settings name.
+fn keys(config: &TokenConfig) -> Result<Vec<Key>, ConfigError> {
+    let mut keys = Vec::new();
+    if !config.hmac_secret.is_empty() {
+        keys.push(Key::secret(&config.hmac_secret));
+    }
+    if let Some(file) = &config.jwks_file {
+        let wrong = |problem: String| ConfigError::new("token.jwks_file", problem);
+        let document = std::fs::read(file).map_err(|error| wrong(format!("{}: {error}", file.display())))?;
+        let read = read_keys(&document);
+        keys.extend(read.ok_or_else(|| wrong(format!("{} has no key that is known here", file.display())))?);
+    }
+    if keys.is_empty() {
+        return Err(ConfigError::new("token.hmac_secret", "must not be empty unless jwks_file is given"));
+    }
+    Ok(keys)
 }
 
 /// Why a token is not accepted.
@@ -53,13 +74,21 @@ pub(crate) struct Claims {
 #[derive(Deserialize)]
 struct Header {
     alg: String,
+    kid: Option<String>,
     /// Extensions that must be understood; none is.
     crit: Option<serde_json::Value>,
 }
 
 impl Verifier {
-    pub(crate) fn new(secret: &str, anonymous: bool) -> Self {
-        Self { secret: secret.as_bytes().to_vec(), anonymous }
+    /// Makes one of the keys that the settings name.
+    pub(crate) fn new(config: &TokenConfig) -> Result<Self, ConfigError> {
+        Ok(Self { keys: ArcSwap::from_pointee(keys(config)?), anonymous: config.anonymous })
+    }
+
+    /// Reads the keys anew. With an error the old ones stay.
+    pub(crate) fn reload(&self, config: &TokenConfig) -> Result<(), ConfigError> {
+        self.keys.store(Arc::new(keys(config)?));
+        Ok(())
     }
 
     /// Checks a token at `now`, in seconds since 1970.
@@ -86,12 +115,9 @@ impl Verifier {
             return None;
         }
         let signature = decode(signature)?;
-        let signs = match &*header.alg {
-            "HS256" => signs::<Hmac<Sha256>>(&self.secret, signed, &signature),
-            "HS384" => signs::<Hmac<Sha384>>(&self.secret, signed, &signature),
-            "HS512" => signs::<Hmac<Sha512>>(&self.secret, signed, &signature),
-            _ => false,
-        };
+        let id = header.kid.as_deref();
+        let signs =
+            self.keys.load().iter().any(|key| key.signs(&header.alg, id, signed.as_bytes(), &signature));
         if !signs {
             return None;
         }
@@ -99,16 +125,9 @@ impl Verifier {
     }
 }
 
-/// Compares in constant time, and the whole signature.
-fn signs<M: Mac + KeyInit>(secret: &[u8], message: &str, signature: &[u8]) -> bool {
-    let Ok(mut mac) = <M as KeyInit>::new_from_slice(secret) else { return false };
-    mac.update(message.as_bytes());
-    mac.verify_slice(signature).is_ok()
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::{Claims, Rejected, Verifier};
+    use super::{Claims, Rejected, TokenConfig, Verifier};
     use base64::Engine;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use hmac::{Hmac, KeyInit, Mac};
@@ -124,8 +143,13 @@ pub(crate) mod tests {
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
     }
 
+    pub(crate) fn verifier(secret: &str) -> Verifier {
+        let config = TokenConfig { hmac_secret: secret.to_owned(), jwks_file: None, anonymous: false };
+        Verifier::new(&config).unwrap()
+    }
+
     fn verify(token: &str) -> Result<Claims, Rejected> {
-        Verifier::new(SECRET, false).verify(token, NOW)
+        verifier(SECRET).verify(token, NOW)
     }
 
     #[test]
@@ -136,7 +160,7 @@ pub(crate) mod tests {
         assert_eq!((&*claims.sub, claims.exp), ("u1", Some(1_001)));
         // The example of RFC 7515, appendix A.1, has another header but the same rules.
         let known = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6IkpvaG4gRG9lIiwiaWF0IjoxNTE2MjM5MDIyfQ.SflKxwRJSMeKKF2QT4fwpMeJf36POk6yJV_adQssw5c";
-        assert_eq!(Verifier::new("your-256-bit-secret", false).verify(known, NOW).unwrap().sub, "1234567890");
+        assert_eq!(verifier("your-256-bit-secret").verify(known, NOW).unwrap().sub, "1234567890");
     }
 
     #[test]

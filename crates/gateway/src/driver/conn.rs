@@ -34,6 +34,8 @@ pub(crate) struct Conn {
     /// Something was written since the last look.
     progress: AtomicBool,
     protocol: Protocol,
+    /// Whether publications may go out compressed.
+    deflate: bool,
     bounds: Bounds,
     identity: OnceLock<Box<Identity>>,
     /// When the client's permission ends, in seconds since 1970; 0 for never.
@@ -74,7 +76,13 @@ impl fmt::Debug for Conn {
 }
 
 impl Conn {
-    pub(crate) fn new(stream: TcpStream, protocol: Protocol, bounds: Bounds, metrics: Arc<Metrics>) -> Self {
+    /// Makes one for a protocol, with or without compression.
+    pub(crate) fn new(
+        stream: TcpStream,
+        (protocol, deflate): (Protocol, bool),
+        bounds: Bounds,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             stream,
             state: Mutex::default(),
@@ -84,6 +92,7 @@ impl Conn {
             unanswered: AtomicBool::new(false),
             progress: AtomicBool::new(false),
             protocol,
+            deflate,
             bounds,
             identity: OnceLock::new(),
             expires: AtomicU64::new(0),
@@ -264,6 +273,10 @@ impl Conn {
 impl Sink for Conn {
     fn protocol(&self) -> Protocol {
         self.protocol
+    }
+
+    fn deflates(&self) -> bool {
+        self.deflate
     }
 
     fn push(&self, frame: Bytes) {

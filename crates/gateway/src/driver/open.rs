@@ -1,5 +1,6 @@
 //! The opening of a connection: accept, the request's head within its deadline, and where it goes from there.
 
+use super::clock;
 use super::conn::Conn;
 use super::http;
 use super::route::{Admitted, Route, refusal, route};
@@ -9,6 +10,7 @@ use crate::hub::Command;
 use crate::metrics::Metrics;
 use crate::ws::handshake::Head;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -33,14 +35,16 @@ pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener, mut phase
             _ = phase.changed() => return,
             accepted = listener.accept() => accepted,
         };
-        let Ok((stream, _)) = accepted else {
+        let Ok((stream, peer)) = accepted else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
         Metrics::count(&shared.metrics.accepted);
         let open = shared.metrics.connections.fetch_add(1, Ordering::Relaxed);
-        let guard = Counted { shared: shared.clone() };
-        if usize::try_from(open).unwrap_or(0) >= shared.config.limits.max_connections {
+        let limits = &shared.config.limits;
+        let (here, fresh) = shared.doors.enter(peer.ip(), limits, clock::now());
+        let guard = Counted { shared: shared.clone(), peer: here.then(|| peer.ip()) };
+        if !fresh || usize::try_from(open).unwrap_or(0) >= limits.max_connections {
             Metrics::count(&shared.metrics.refused);
             // A fresh socket takes so little at once; if it does not, the client learns it from the close.
             drop(stream.try_write(FULL));
@@ -54,11 +58,16 @@ pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener, mut phase
 /// Counts a connection as open while it lives.
 struct Counted {
     shared: Arc<Shared>,
+    /// The address, where connections of one are counted.
+    peer: Option<IpAddr>,
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
         self.shared.metrics.connections.fetch_sub(1, Ordering::Relaxed);
+        if let Some(peer) = self.peer {
+            self.shared.doors.leave(peer);
+        }
     }
 }
 
@@ -112,7 +121,8 @@ async fn start(
     session: Box<Admitted>,
     rest: Vec<u8>,
 ) -> Option<Box<Task>> {
-    let conn = Conn::new(stream, session.protocol, shared.bounds(), shared.metrics.clone());
+    let deflate = session.deflate;
+    let conn = Conn::new(stream, (session.protocol, deflate), shared.bounds(), shared.metrics.clone());
     let conn = Arc::new(conn);
     let shard = shared.pick_shard();
     shared.hub.tell(shard, Command::Attach(conn.clone())).await;

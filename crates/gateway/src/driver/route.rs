@@ -29,6 +29,8 @@ pub(super) struct Admitted {
     pub(super) answer: Bytes,
     pub(super) protocol: Protocol,
     pub(super) machine: Box<dyn Machine>,
+    /// Whether messages may be compressed.
+    pub(super) deflate: bool,
 }
 
 /// The answer in place of a session.
@@ -53,16 +55,16 @@ pub(super) fn route(shared: &Arc<Shared>, head: &Head<'_>) -> Route {
 
 fn centrifugo_session(shared: &Arc<Shared>, head: &Head<'_>) -> Result<Admitted, Refused> {
     check_origin(shared, head)?;
-    let answer = websocket(head)?;
+    let (answer, deflate) = websocket(shared, head)?;
     let client = format!("{:032x}", fastrand::u128(..)).into_boxed_str();
     let machine = centrifugo::session::Session::new(shared.rules.clone(), client);
-    Ok(Admitted { answer, protocol: Protocol::Centrifugo, machine: Box::new(machine) })
+    Ok(Admitted { answer, protocol: Protocol::Centrifugo, machine: Box::new(machine), deflate })
 }
 
 fn pusher_session(shared: &Arc<Shared>, head: &Head<'_>, key: &str) -> Result<Admitted, Refused> {
     let Some(app) = &shared.pusher else { return Err(not_found()) };
     check_origin(shared, head)?;
-    let answer = websocket(head)?;
+    let (answer, deflate) = websocket(shared, head)?;
     let protocol = query(head, "protocol").and_then(|text| text.parse::<u32>().ok());
     let wrong = if key != app.key {
         Some(CloseCode::new(4001, "the application does not exist"))
@@ -81,15 +83,15 @@ fn pusher_session(shared: &Arc<Shared>, head: &Head<'_>, key: &str) -> Result<Ad
     }
     let socket = format!("{}.{}", fastrand::u32(1..), fastrand::u32(1..)).into_boxed_str();
     let machine = PusherSession::new(shared.rules.clone(), app.clone(), socket);
-    Ok(Admitted { answer, protocol: Protocol::Pusher, machine: Box::new(machine) })
+    Ok(Admitted { answer, protocol: Protocol::Pusher, machine: Box::new(machine), deflate })
 }
 
 fn raw_session(shared: &Arc<Shared>, head: &Head<'_>, channel: &str) -> Result<Admitted, Refused> {
     check_origin(shared, head)?;
     let (channel, options) = open_channel(shared, channel)?;
-    let answer = websocket(head)?;
+    let (answer, deflate) = websocket(shared, head)?;
     let machine = raw::Session::new(shared.rules.clone(), channel, options);
-    Ok(Admitted { answer, protocol: Protocol::Raw, machine: Box::new(machine) })
+    Ok(Admitted { answer, protocol: Protocol::Raw, machine: Box::new(machine), deflate })
 }
 
 fn sse_session(shared: &Arc<Shared>, head: &Head<'_>, channel: &str) -> Result<Admitted, Refused> {
@@ -107,7 +109,12 @@ fn sse_session(shared: &Arc<Shared>, head: &Head<'_>, channel: &str) -> Result<A
         answer.extend(["Access-Control-Allow-Origin: ", origin, "\r\nVary: Origin\r\n"]);
     }
     answer.push_str("\r\n");
-    Ok(Admitted { answer: Bytes::from(answer), protocol: Protocol::Sse, machine: Box::new(machine) })
+    Ok(Admitted {
+        answer: Bytes::from(answer),
+        protocol: Protocol::Sse,
+        machine: Box::new(machine),
+        deflate: false,
+    })
 }
 
 /// The channel of a path, if anybody may hear it.
@@ -133,8 +140,10 @@ fn check_origin(shared: &Shared, head: &Head<'_>) -> Result<(), Refused> {
     Err(refusal(403, "Forbidden", "this origin is not among the allowed ones"))
 }
 
-fn websocket(head: &Head<'_>) -> Result<Bytes, Refused> {
-    handshake::accept(head).map_err(|why| match why {
+/// The answer that opens a WebSocket, and whether its messages may be compressed.
+fn websocket(shared: &Shared, head: &Head<'_>) -> Result<(Bytes, bool), Refused> {
+    let deflate = shared.config.session.compression && handshake::offers_deflate(head);
+    handshake::accept(head, deflate).map(|answer| (answer, deflate)).map_err(|why| match why {
         Refusal::BadKey | Refusal::BadRequest | Refusal::NoUpgrade => {
             refusal(400, "Bad Request", &why.to_string())
         }

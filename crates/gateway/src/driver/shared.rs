@@ -1,6 +1,7 @@
 //! What all tasks of one gateway share.
 
 use crate::config::{GatewayConfig, PusherConfig};
+use crate::doors::Doors;
 use crate::hub::Hub;
 use crate::metrics::{Gauges, Metrics};
 use crate::origin::AllowedOrigins;
@@ -49,6 +50,7 @@ pub(crate) struct Shared {
     pub(crate) next_shard: AtomicUsize,
     /// Who is here, on channels that keep presence.
     pub(crate) members: Registry,
+    pub(crate) doors: Doors,
 }
 
 impl Shared {

@@ -22,6 +22,10 @@ const ADRIFT: u64 = u64::MAX;
 pub(crate) trait Sink {
     /// The protocol that the session speaks.
     fn protocol(&self) -> Protocol;
+    /// Whether publications may go out compressed.
+    fn deflates(&self) -> bool {
+        false
+    }
     /// Queues a frame; a session that cannot take it closes itself.
     fn push(&self, frame: Bytes);
     /// Gives a frame straight to the socket, unless others wait before it.
@@ -424,10 +428,11 @@ impl<S: Sink> Subscriber<S> {
         if spared || encoded.frame.is_empty() {
             return;
         }
+        let frame = if self.sink.deflates() { encoded.deflated() } else { &encoded.frame };
         if alone {
-            self.sink.write_now(&encoded.frame);
+            self.sink.write_now(frame);
         } else {
-            give(&self.sink, encoded.frame.clone(), dirty);
+            give(&self.sink, frame.clone(), dirty);
         }
     }
 }

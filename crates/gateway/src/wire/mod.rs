@@ -11,6 +11,7 @@ use crate::publication::{Channel, Kind, Publication};
 use crate::ws;
 use crate::ws::close::CloseCode;
 use bytes::Bytes;
+use std::sync::OnceLock;
 
 /// A protocol that a session speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +33,19 @@ pub(crate) struct Encoded {
     pub(crate) frame: Bytes,
     /// The client that does not get it, as it sent it.
     pub(crate) except: Option<Box<str>>,
+    /// The frame compressed, made when somebody first wants it; nothing where that would not be shorter.
+    deflated: OnceLock<Option<Bytes>>,
+}
+
+impl Encoded {
+    pub(crate) fn new(frame: Bytes, except: Option<Box<str>>) -> Self {
+        Self { frame, except, deflated: OnceLock::new() }
+    }
+
+    /// The frame for a WebSocket that takes compressed ones.
+    pub(crate) fn deflated(&self) -> &Bytes {
+        self.deflated.get_or_init(|| ws::deflate::compressed(&self.frame)).as_ref().unwrap_or(&self.frame)
+    }
 }
 
 /// How a session is ended.
@@ -57,7 +71,7 @@ impl Protocol {
 
     /// Encodes a publication.
     pub(crate) fn encode(self, publication: &Publication) -> Encoded {
-        let whole = |frame| Encoded { frame, except: None };
+        let whole = |frame| Encoded::new(frame, None);
         let (member, joined) = match publication.kind() {
             Kind::Data => return self.encode_data(publication),
             Kind::Join(member) => (member, true),
@@ -72,7 +86,7 @@ impl Protocol {
     }
 
     fn encode_data(self, publication: &Publication) -> Encoded {
-        let whole = |frame| Encoded { frame, except: None };
+        let whole = |frame| Encoded::new(frame, None);
         match self {
             Self::Centrifugo => whole(centrifugo::encode::publication(publication)),
             Self::Pusher => pusher::encode::publication(publication),

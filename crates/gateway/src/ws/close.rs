@@ -22,6 +22,8 @@ pub(crate) enum Violation {
     BadClose,
     #[error("control frame that is fragmented or longer than 125 bytes")]
     BadControl,
+    #[error("compressed data that is none")]
+    BadDeflate,
     #[error("length not in its shortest form or beyond 63 bits")]
     BadLength,
     #[error("invalid UTF-8")]
@@ -39,6 +41,7 @@ pub(crate) enum Violation {
 impl Violation {
     pub(crate) const fn close_code(self) -> CloseCode {
         match self {
+            Self::BadDeflate => CloseCode::new(1007, "invalid compressed data"),
             Self::BadUtf8 => CloseCode::new(1007, "invalid utf-8"),
             Self::TooBig => CloseCode::new(1009, "message too big"),
             Self::BadClose

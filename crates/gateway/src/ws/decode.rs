@@ -8,6 +8,7 @@
 
 use super::Opcode;
 use super::close::{Violation, may_be_received};
+use super::deflate;
 use super::mask::unmask;
 use std::borrow::Cow;
 use std::mem;
@@ -30,6 +31,8 @@ pub(crate) enum Event<'a> {
 #[derive(Debug)]
 pub(crate) struct Decoder {
     max_message: u32,
+    /// Whether messages may come compressed.
+    deflate: bool,
     partial: Option<Box<Partial>>,
 }
 
@@ -37,6 +40,7 @@ pub(crate) struct Decoder {
 #[derive(Clone, Copy, Debug)]
 struct Header {
     fin: bool,
+    compressed: bool,
     opcode: Opcode,
     mask: [u8; 4],
     len: u64,
@@ -68,6 +72,7 @@ struct Open {
 #[derive(Debug)]
 struct Message {
     text: bool,
+    compressed: bool,
     data: Vec<u8>,
     /// Bytes of `data` known to be valid UTF-8.
     valid: usize,
@@ -76,7 +81,13 @@ struct Message {
 impl Decoder {
     /// Makes a decoder that refuses messages of more than `max_message` bytes.
     pub(crate) const fn new(max_message: u32) -> Self {
-        Self { max_message, partial: None }
+        Self { max_message, deflate: false, partial: None }
+    }
+
+    /// Lets messages come compressed.
+    pub(crate) const fn deflating(mut self, deflate: bool) -> Self {
+        self.deflate = deflate;
+        self
     }
 
     /// Takes bytes off the front of `input` up to the end of the next event.
@@ -97,6 +108,10 @@ impl Decoder {
                         *input = rest;
                         let payload = &mut head[size..];
                         unmask(payload, header.mask, 0);
+                        if header.compressed {
+                            let whole = inflated(payload, self.max_message)?;
+                            return whole_message(header.opcode == Opcode::Text, whole).map(Some);
+                        }
                         return finish_in_place(header.opcode, payload).map(Some);
                     }
                 }
@@ -130,8 +145,9 @@ impl Decoder {
             partial.control.extend_from_slice(piece);
         } else {
             let text = open.header.opcode == Opcode::Text;
-            let message = partial.message.get_or_insert_with(|| Message { text, data: Vec::new(), valid: 0 });
-            message.append(piece)?;
+            let compressed = open.header.compressed;
+            let fresh = || Message { text, compressed, data: Vec::new(), valid: 0 };
+            partial.message.get_or_insert_with(fresh).append(piece)?;
         }
         self.end_of_frame()
     }
@@ -148,9 +164,13 @@ impl Decoder {
             Some(control(open.header.opcode, Cow::Owned(mem::take(&mut partial.control)))?)
         } else {
             let text = open.header.opcode == Opcode::Text;
-            let message = partial.message.get_or_insert_with(|| Message { text, data: Vec::new(), valid: 0 });
+            let compressed = open.header.compressed;
+            let fresh = || Message { text, compressed, data: Vec::new(), valid: 0 };
+            let message = partial.message.get_or_insert_with(fresh);
             message.text |= text;
-            if open.header.fin { partial.message.take().map(Message::finish).transpose()? } else { None }
+            let max = self.max_message;
+            let message = if open.header.fin { partial.message.take() } else { None };
+            message.map(|message| message.finish(max)).transpose()?
         };
         if partial.message.is_none() && partial.head.is_empty() {
             self.partial = None;
@@ -159,6 +179,10 @@ impl Decoder {
     }
 
     fn check(&self, header: Header, message: Option<&Message>) -> Result<(), Violation> {
+        let begins = matches!(header.opcode, Opcode::Binary | Opcode::Text);
+        if header.compressed && !(self.deflate && begins) {
+            return Err(Violation::Reserved);
+        }
         match header.opcode {
             Opcode::Close | Opcode::Ping | Opcode::Pong => {
                 if !header.fin || header.len > MAX_CONTROL {
@@ -187,7 +211,7 @@ impl Decoder {
 impl Message {
     fn append(&mut self, piece: &[u8]) -> Result<(), Violation> {
         self.data.extend_from_slice(piece);
-        if !self.text {
+        if !self.text || self.compressed {
             return Ok(());
         }
         match std::str::from_utf8(self.data.get(self.valid..).unwrap_or_default()) {
@@ -199,15 +223,27 @@ impl Message {
         Ok(())
     }
 
-    fn finish<'a>(self) -> Result<Event<'a>, Violation> {
-        if !self.text {
-            return Ok(Event::Binary(Cow::Owned(self.data)));
-        }
-        match String::from_utf8(self.data) {
-            Ok(text) => Ok(Event::Text(Cow::Owned(text))),
-            Err(_cut) => Err(Violation::BadUtf8),
-        }
+    fn finish<'a>(self, max_message: u32) -> Result<Event<'a>, Violation> {
+        let data = if self.compressed { inflated(&self.data, max_message)? } else { self.data };
+        whole_message(self.text, data)
     }
+}
+
+fn whole_message<'a>(text: bool, data: Vec<u8>) -> Result<Event<'a>, Violation> {
+    if !text {
+        return Ok(Event::Binary(Cow::Owned(data)));
+    }
+    match String::from_utf8(data) {
+        Ok(text) => Ok(Event::Text(Cow::Owned(text))),
+        Err(_cut) => Err(Violation::BadUtf8),
+    }
+}
+
+fn inflated(payload: &[u8], max_message: u32) -> Result<Vec<u8>, Violation> {
+    deflate::inflate(payload, max_message as usize).map_err(|refused| match refused {
+        deflate::Refused::Broken => Violation::BadDeflate,
+        deflate::Refused::TooBig => Violation::TooBig,
+    })
 }
 
 fn take<'i>(input: &mut &'i mut [u8], wanted: usize) -> &'i mut [u8] {
@@ -220,7 +256,7 @@ fn take<'i>(input: &mut &'i mut [u8], wanted: usize) -> &'i mut [u8] {
 /// Reads a header; `None` when `bytes` end within it.
 fn parse_header(bytes: &[u8]) -> Result<Option<(Header, usize)>, Violation> {
     let [first, second, rest @ ..] = bytes else { return first_byte(bytes) };
-    let (fin, opcode) = flags(*first)?;
+    let (fin, compressed, opcode) = flags(*first)?;
     if second & 0x80 == 0 {
         return Err(Violation::Unmasked);
     }
@@ -234,7 +270,7 @@ fn parse_header(bytes: &[u8]) -> Result<Option<(Header, usize)>, Violation> {
         (short, rest) => (u64::from(short), rest),
     };
     let Some((mask, rest)) = rest.split_first_chunk::<4>() else { return Ok(None) };
-    let header = Header { fin, opcode, mask: *mask, len };
+    let header = Header { fin, compressed, opcode, mask: *mask, len };
     Ok(Some((header, bytes.len() - rest.len())))
 }
 
@@ -245,12 +281,12 @@ fn first_byte(bytes: &[u8]) -> Result<Option<(Header, usize)>, Violation> {
     Ok(None)
 }
 
-fn flags(byte: u8) -> Result<(bool, Opcode), Violation> {
-    if byte & 0x70 != 0 {
+fn flags(byte: u8) -> Result<(bool, bool, Opcode), Violation> {
+    if byte & 0x30 != 0 {
         return Err(Violation::Reserved);
     }
     let opcode = Opcode::from_bits(byte & 0x0F).ok_or(Violation::Reserved)?;
-    Ok((byte & 0x80 != 0, opcode))
+    Ok((byte & 0x80 != 0, byte & 0x40 != 0, opcode))
 }
 
 fn shortest(len: u64, least: u64) -> Result<u64, Violation> {

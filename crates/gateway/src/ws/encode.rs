@@ -9,7 +9,12 @@ const MAX_HEADER: usize = 10;
 
 /// Appends the header of a whole frame with `len` payload bytes.
 pub(crate) fn put_header(out: &mut BytesMut, opcode: Opcode, len: usize) {
-    out.put_u8(0x80 | opcode.bits());
+    put_header_with(out, opcode, len, false);
+}
+
+/// Appends the header of a whole frame whose payload may be compressed.
+pub(super) fn put_header_with(out: &mut BytesMut, opcode: Opcode, len: usize, compressed: bool) {
+    out.put_u8(0x80 | if compressed { 0x40 } else { 0 } | opcode.bits());
     match len {
         0..=125 => out.put_u8(len as u8),
         126..=0xFFFF => {

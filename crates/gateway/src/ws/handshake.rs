@@ -66,8 +66,13 @@ impl<'a> Head<'a> {
     }
 }
 
-/// Checks a handshake and gives the answer that opens the WebSocket.
-pub(crate) fn accept(head: &Head<'_>) -> Result<Bytes, Refusal> {
+/// Whether the client offers compression as we have it.
+pub(crate) fn offers_deflate(head: &Head<'_>) -> bool {
+    head.header("sec-websocket-extensions").is_some_and(super::deflate::acceptable)
+}
+
+/// Checks a handshake and gives the answer that opens the WebSocket; with `deflate` it agrees to compression.
+pub(crate) fn accept(head: &Head<'_>, deflate: bool) -> Result<Bytes, Refusal> {
     if head.method != "GET" || head.version != 1 || head.header("host").is_none() {
         return Err(Refusal::BadRequest);
     }
@@ -81,9 +86,14 @@ pub(crate) fn accept(head: &Head<'_>) -> Result<Bytes, Refusal> {
     if STANDARD.decode(key).map(|key| key.len()) != Ok(16) {
         return Err(Refusal::BadKey);
     }
+    let agreed = if deflate {
+        format!("Sec-WebSocket-Extensions: {}\r\n", super::deflate::AGREED)
+    } else {
+        String::new()
+    };
     Ok(Bytes::from(format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Accept: {}\r\n\r\n",
+         Sec-WebSocket-Accept: {}\r\n{agreed}\r\n",
         accept_key(key)
     )))
 }
@@ -110,7 +120,7 @@ mod tests {
     fn check(method: &str, version: u8, fields: &[(&str, &str)]) -> Result<(), Refusal> {
         let headers: Vec<_> =
             fields.iter().map(|(name, value)| httparse::Header { name, value: value.as_bytes() }).collect();
-        accept(&Head { method, target: "/", version, headers: &headers }).map(drop)
+        accept(&Head { method, target: "/", version, headers: &headers }, false).map(drop)
     }
 
     #[test]

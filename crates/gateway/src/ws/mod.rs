@@ -5,6 +5,7 @@
 
 pub(crate) mod close;
 pub(crate) mod decode;
+pub(crate) mod deflate;
 pub(crate) mod encode;
 pub(crate) mod handshake;
 mod mask;

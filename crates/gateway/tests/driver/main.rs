@@ -9,6 +9,7 @@
 )]
 
 mod centrifugo;
+mod deflate;
 mod hostile;
 mod http;
 mod npm;

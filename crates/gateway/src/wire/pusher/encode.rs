@@ -34,7 +34,7 @@ pub(crate) fn publication(publication: &Publication) -> Encoded {
         }
     };
     let frame = frame(&json!({ "event": name, "channel": &**publication.channel(), "data": data }));
-    Encoded { frame, except }
+    Encoded::new(frame, except)
 }
 
 /// JSON text as the string that it is, or as a string that holds it.
@@ -60,7 +60,7 @@ pub(crate) fn presence(channel: &Channel, member: &Member, joined: bool) -> Enco
         ("pusher_internal:member_removed", json!({ "user_id": member.user }))
     };
     let frame = frame(&json!({ "event": event, "channel": &**channel, "data": data.to_string() }));
-    Encoded { frame, except: Some(member.client.clone()) }
+    Encoded::new(frame, Some(member.client.clone()))
 }
 
 fn info(member: &Member) -> Value {

@@ -38,7 +38,9 @@ impl Bench {
 
     fn with_tokens(anonymous: bool) -> Self {
         let mut rules = Arc::into_inner(rules()).unwrap();
-        rules.tokens = Some(Verifier::new(SECRET, anonymous));
+        let secret =
+            crate::config::TokenConfig { hmac_secret: SECRET.to_owned(), jwks_file: None, anonymous };
+        rules.tokens = Some(Verifier::new(&secret).unwrap());
         Self { session: Session::new(Arc::new(rules), "c1".into()) }
     }
 
