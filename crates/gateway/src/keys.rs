@@ -188,16 +188,28 @@ mod tests {
         assert!(!keys.iter().any(|key| key.signs("EdDSA", None, b"another", ed.as_ref())));
     }
 
+    /// A key made by openssl for this test alone, and what it signed.
+    const MODULUS: &str = "2oFuVjzB_hwv00sT1Tie5U9XvRzYPwwYamsR7e_5IIPIRbwgh7cEda4bLfsIMZu1TlI0WuSqvGBIAMkJLcXoBSFK\
+             kDxSozjCKTjO-1D69_zdoPxChiJP3d0uZwMqw8etQH0BxMHWULiGsNZPxUHOEgivjlUkvT3CgjyLPG4a29cjzQY1\
+             4QQ09YcmxtXpVm2RiGRX_WO4-cWplL9LQl6F4NC9xxu2XfFbhprcy2gK98GyXw89wYES68n-eMuZhRBr8lc-6CwE\
+             8onkzZySQxQIP93yUA2z6HjXVkoZJtgBTpg4rgOKH9hCtMkOAurN1NXPhBrhrRUiai3-FcKmO5k84Q";
+    const SIGNATURE: &str = "wjwko97hcX3ZWu5iIPK5nO3DR8WcD2Hvi3KFnOlH2c4sG6YYb3RV42eQF1PRHHRz320HxRkI7qYQdIag3cNgQ_ew\
+             lAdmGudJDEg8MIw9ZFJX16KWSdBuk3SWA89jU4QDsr2YR_C4a9rXXaKO5xuHUgM_ic6ZQzHaRpZ6qWVl5uZgc4Pi\
+             CB5WE6sr_ApQ3-LDrhllLHgr2VNgKcvt0KuZvV8Oxy88PZ6UcrBQfBsuaERNTjf9x3BGIgreeV1TOwjB7Zv_-yiG\
+             twkfdWYyoxlQOArh6Sg4vlH6pXjEi0Jn03PqZavvjG80t0nqbdihMukdMBAmGRUXv6ltUsdZkDmMBQ";
+
     #[test]
-    fn the_example_of_rfc_7515_is_signed_right() {
-        // Appendix A.2: RS256.
-        let document = r#"{"keys":[{"kty":"RSA","e":"AQAB","n":"ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ"}]}"#;
+    fn a_signature_by_openssl_is_right_for_its_own_algorithm_alone() {
+        let document = format!(r#"{{"keys":[{{"kty":"RSA","e":"AQAB","n":"{MODULUS}"}}]}}"#);
         let keys = read(document.as_bytes()).unwrap();
-        let signed = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
-        let signature = URL_SAFE_NO_PAD.decode("cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtrBp0igcN_IoypGlUPQGe77Rw").unwrap();
-        assert!(keys[0].signs("RS256", None, signed.as_bytes(), &signature));
-        assert!(!keys[0].signs("RS384", None, signed.as_bytes(), &signature));
-        assert!(!keys[0].signs("HS256", None, signed.as_bytes(), &signature));
+        let signature = URL_SAFE_NO_PAD.decode(SIGNATURE).unwrap();
+        assert!(keys[0].signs("RS256", None, b"a message", &signature));
+        for algorithm in ["RS384", "RS512", "PS256", "HS256", "none", ""] {
+            assert!(!keys[0].signs(algorithm, None, b"a message", &signature), "{algorithm}");
+        }
+        assert!(!keys[0].signs("RS256", None, b"another", &signature));
+        // The public key as a shared secret, the classic confusion.
+        assert!(!keys[0].signs("HS256", None, b"a message", MODULUS.as_bytes()));
     }
 
     #[test]
