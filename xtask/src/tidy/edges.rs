@@ -27,7 +27,7 @@ const ALLOWED: [(&str, &[&str]); 10] = [
     ),
     ("evenkeel-cli", &["evenkeel", "evenkeel-testkit"]),
     ("evenkeel-testkit", &["evenkeel-protocol"]),
-    ("xtask", &["evenkeel-testkit"]),
+    ("xtask", &["evenkeel-protocol", "evenkeel-testkit"]),
 ];
 const TESTKIT: &str = "evenkeel-testkit";
 
