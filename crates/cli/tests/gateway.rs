@@ -104,12 +104,20 @@ impl Program {
         // The other half stays open for as long as the process lives: a closed one would end the stream.
         write.forget();
         let mut lines = BufReader::new(read).lines();
-        while let Ok(Ok(Some(line))) = timeout(LIMIT, lines.next_line()).await {
-            if line.is_empty() {
-                return lines;
+        // The head comes before the subscription stands; the first event says that it does.
+        let heard = timeout(LIMIT, async {
+            loop {
+                self.publish("begin").await;
+                let soon = Duration::from_millis(200);
+                while let Ok(Ok(Some(line))) = timeout(soon, lines.next_line()).await {
+                    if line == "data: \"begin\"" {
+                        return;
+                    }
+                }
             }
-        }
-        panic!("no head: {}", self.log.lock());
+        });
+        assert!(heard.await.is_ok(), "no event: {}", self.log.lock());
+        lines
     }
 
     async fn ends_by(mut self, signal: &str) {
@@ -122,13 +130,16 @@ impl Program {
 
 async fn hears(lines: &mut Lines<BufReader<OwnedReadHalf>>, data: &str) {
     let wanted = format!("data: {data}");
-    loop {
-        let line = timeout(LIMIT, lines.next_line()).await;
-        let Ok(Ok(Some(line))) = line else { panic!("{wanted} never came") };
-        if line == wanted {
-            return;
+    let heard = timeout(LIMIT, async {
+        // Heartbeats come in between, and one event too many of the beginning may.
+        while let Ok(Some(line)) = lines.next_line().await {
+            if line == wanted {
+                return true;
+            }
         }
-    }
+        false
+    });
+    assert_eq!(heard.await, Ok(true), "{wanted} never came");
 }
 
 #[tokio::test]
