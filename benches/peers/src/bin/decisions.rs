@@ -1,0 +1,277 @@
+//! The measurements behind the pool's choices: how callers hand commands to the task that writes, how they are told of
+//! the reply, and whose memory the reply is in. `decisions [HOST:PORT]` prints one table a line at a time.
+
+use std::collections::VecDeque;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+use rustix::time::{ClockId, clock_gettime};
+
+const COMMAND: &[u8] = b"*2\r\n$3\r\nGET\r\n$14\r\nbench:key:0000\r\n";
+const COMMANDS: u64 = 1_000_000;
+const ROUNDS: usize = 5;
+const SHARDS: usize = 8;
+
+fn cpu() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// How producers hand commands over; the consumer takes all there are, in one order.
+trait Hand: Send + Sync + 'static {
+    fn new() -> Self;
+    fn append(&self);
+    /// Takes what is there; gives how many.
+    fn take(&self) -> u64;
+}
+
+/// One buffer and one line of tokens, under one lock.
+struct Locked(Mutex<(Vec<u8>, Vec<u64>)>, Mutex<(Vec<u8>, Vec<u64>)>);
+
+impl Hand for Locked {
+    fn new() -> Self {
+        Self(Mutex::default(), Mutex::default())
+    }
+
+    fn append(&self) {
+        let mut queue = self.0.lock();
+        queue.0.extend_from_slice(COMMAND);
+        let token = queue.1.len() as u64;
+        queue.1.push(token);
+    }
+
+    fn take(&self) -> u64 {
+        let mut spare = self.1.lock();
+        spare.0.clear();
+        spare.1.clear();
+        std::mem::swap(&mut *self.0.lock(), &mut *spare);
+        spare.1.len() as u64
+    }
+}
+
+/// A buffer and a lock for each of eight shards; a counter keeps the order, by which the consumer sorts.
+struct Sharded {
+    next: AtomicU64,
+    shards: Vec<Mutex<Vec<(u64, [u8; COMMAND.len()])>>>,
+    out: Mutex<(Vec<(u64, [u8; COMMAND.len()])>, Vec<u8>)>,
+}
+
+impl Hand for Sharded {
+    fn new() -> Self {
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Self { next: AtomicU64::new(0), shards, out: Mutex::default() }
+    }
+
+    fn append(&self) {
+        let seq = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut wire = [0; COMMAND.len()];
+        wire.copy_from_slice(COMMAND);
+        self.shards[seq as usize % SHARDS].lock().push((seq, wire));
+    }
+
+    fn take(&self) -> u64 {
+        let mut out = self.out.lock();
+        let (merged, bytes) = &mut *out;
+        merged.clear();
+        bytes.clear();
+        for shard in &self.shards {
+            merged.append(&mut shard.lock());
+        }
+        merged.sort_unstable_by_key(|(seq, _)| *seq);
+        for (_, wire) in merged.iter() {
+            bytes.extend_from_slice(wire);
+        }
+        merged.len() as u64
+    }
+}
+
+/// A channel of encoded commands, which the consumer copies into its buffer.
+struct Channel(
+    tokio::sync::mpsc::UnboundedSender<Vec<u8>>,
+    Mutex<(tokio::sync::mpsc::UnboundedReceiver<Vec<u8>>, Vec<u8>)>,
+);
+
+impl Hand for Channel {
+    fn new() -> Self {
+        let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+        Self(sender, Mutex::new((receiver, Vec::new())))
+    }
+
+    fn append(&self) {
+        let _gone = self.0.send(COMMAND.to_vec());
+    }
+
+    fn take(&self) -> u64 {
+        let mut held = self.1.lock();
+        let (receiver, bytes) = &mut *held;
+        bytes.clear();
+        let mut count = 0;
+        while let Ok(command) = receiver.try_recv() {
+            bytes.extend_from_slice(&command);
+            count += 1;
+        }
+        count
+    }
+}
+
+/// CPU time of all threads for one command.
+fn handed<H: Hand>(producers: usize) -> f64 {
+    let rounds = (0..ROUNDS).map(|_| {
+        let (hand, done) = (Arc::new(H::new()), Arc::new(AtomicBool::new(false)));
+        let before = cpu();
+        let consumer = {
+            let (hand, done) = (Arc::clone(&hand), Arc::clone(&done));
+            thread::spawn(move || {
+                let mut taken = 0;
+                loop {
+                    let last = done.load(Ordering::Acquire);
+                    let count = hand.take();
+                    taken += count;
+                    if count == 0 {
+                        if last {
+                            return taken;
+                        }
+                        // As a task that sleeps until the server answers.
+                        thread::sleep(Duration::from_micros(50));
+                    }
+                }
+            })
+        };
+        let each = COMMANDS / producers as u64;
+        let running: Vec<_> = (0..producers)
+            .map(|_| {
+                let hand = Arc::clone(&hand);
+                thread::spawn(move || (0..each).for_each(|_| hand.append()))
+            })
+            .collect();
+        for producer in running {
+            producer.join().expect("a producer does not panic");
+        }
+        done.store(true, Ordering::Release);
+        let taken = consumer.join().expect("the consumer does not panic");
+        assert_eq!(taken, each * producers as u64);
+        (cpu() - before).as_nanos() as f64 / taken as f64
+    });
+    median(rounds.collect())
+}
+
+/// Nanoseconds for one call.
+fn timed(count: u32, mut what: impl FnMut()) -> f64 {
+    let rounds = (0..ROUNDS).map(|_| {
+        let start = Instant::now();
+        (0..count).for_each(|_| what());
+        start.elapsed().as_nanos() as f64 / f64::from(count)
+    });
+    median(rounds.collect())
+}
+
+enum Slot {
+    Free,
+    Waiting(Waker),
+    Done(u64),
+}
+
+/// A place in a slab under the lock that the append takes anyway, against a channel for each command.
+fn completions() -> (f64, f64) {
+    let cx = &mut Context::from_waker(Waker::noop());
+    let slots: Mutex<(Vec<Slot>, VecDeque<usize>)> =
+        Mutex::new(((0..64).map(|_| Slot::Free).collect(), (0..64).collect()));
+    let slot = timed(1_000_000, || {
+        let index = {
+            let mut held = slots.lock();
+            let index = held.1.pop_front().unwrap_or(0);
+            held.0[index] = Slot::Waiting(cx.waker().clone());
+            index
+        };
+        if let Slot::Waiting(waker) = std::mem::replace(&mut slots.lock().0[index], Slot::Done(7)) {
+            waker.wake();
+        }
+        let mut held = slots.lock();
+        if let Slot::Done(value) = std::mem::replace(&mut held.0[index], Slot::Free) {
+            black_box(value);
+        }
+        held.1.push_back(index);
+    });
+    let channel = timed(1_000_000, || {
+        let (sender, receiver) = tokio::sync::oneshot::channel::<u64>();
+        let mut receiver = std::pin::pin!(receiver);
+        assert!(receiver.as_mut().poll(cx).is_pending());
+        let _gone = sender.send(7);
+        if let Poll::Ready(Ok(value)) = receiver.as_mut().poll(cx) {
+            black_box(value);
+        }
+    });
+    (slot, channel)
+}
+
+/// One reply of `size` bytes out of a read buffer: a slice of it, or memory of its own.
+fn replies(size: usize) -> (f64, f64) {
+    let count = (4_000_000 / (size as u32 + 64)).max(64);
+    let body = vec![b'x'; size];
+    let mut buffer = BytesMut::with_capacity(64 * 1024 + size);
+    let slice = timed(count, || {
+        buffer.reserve(size);
+        buffer.extend_from_slice(&body);
+        let reply: Bytes = buffer.split_to(size).freeze();
+        black_box(&reply);
+    });
+    let mut buffer = BytesMut::with_capacity(64 * 1024 + size);
+    let own = timed(count, || {
+        buffer.extend_from_slice(&body);
+        let reply: Vec<u8> = buffer.to_vec();
+        buffer.clear();
+        black_box(&reply);
+    });
+    (slice, own)
+}
+
+async fn leases(address: &str) -> f64 {
+    let client =
+        evenkeel_client::Client::connect(format!("redis://{address}")).await.expect("the server listens");
+    drop(client.lease().await.expect("a lease"));
+    let mut rounds = Vec::new();
+    for _ in 0..ROUNDS {
+        let start = Instant::now();
+        for _ in 0..100_000 {
+            drop(black_box(client.lease().await.expect("a lease")));
+        }
+        rounds.push(start.elapsed().as_nanos() as f64 / 100_000.0);
+    }
+    median(rounds)
+}
+
+fn main() {
+    println!("CPU ns to hand a command over, producers and consumer together");
+    println!("{:>10} {:>12} {:>12} {:>12}", "producers", "one lock", "8 shards", "channel");
+    for producers in [1, 4, 16, 64] {
+        let (lock, shards, channel) =
+            (handed::<Locked>(producers), handed::<Sharded>(producers), handed::<Channel>(producers));
+        println!("{producers:>10} {lock:>12.1} {shards:>12.1} {channel:>12.1}");
+    }
+    let (slot, channel) = completions();
+    println!("ns to be told of a reply: slot and waker {slot:.1}, oneshot {channel:.1}");
+    println!("ns for a reply's memory, the copy into the read buffer included");
+    println!("{:>10} {:>12} {:>12}", "bytes", "slice", "own");
+    for size in [16, 64, 256, 1024, 4096, 16 * 1024, 64 * 1024, 1024 * 1024] {
+        let (slice, own) = replies(size);
+        println!("{size:>10} {slice:>12.1} {own:>12.1}");
+    }
+    let lock = Mutex::new(0u64);
+    let locked = timed(1_000_000, || *black_box(&lock).lock() += 1);
+    println!("ns for a lock and unlock: {locked:.1}");
+    if let Some(address) = std::env::args().nth(1) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        println!("ns to take and give back a lease: {:.1}", runtime.block_on(leases(&address)));
+    }
+}
