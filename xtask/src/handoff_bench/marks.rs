@@ -44,7 +44,8 @@ pub(crate) fn missed(scenario: &str, pool: bool, figures: &Figures) -> Vec<Strin
         }
         "b-late" => {
             mark("longest_gap_ms", GAP);
-            mark("connects", 2.0 * handoffs * (connections + 1.0));
+            // Each connection twice, and so the helper of the blocked command, which may be asked for once more in vain.
+            mark("connects", 2.0 * handoffs * (connections + 2.0));
         }
         "d" => mark("connects", if pool { each_once } else { each_once.min(9.0) }),
         "e-dup" => {
