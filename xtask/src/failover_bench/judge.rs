@@ -87,6 +87,21 @@ pub(crate) fn judge(evidence: &Evidence, window: Window, mut line: Line) -> Line
         counted.iter().filter(survived).map(|told| told.end).min().map(|first| millis(first - ready))
     });
     line.others = others(evidence, window);
+    let unclear: Vec<&&Told> = counted.iter().filter(|told| told.verdict == Verdict::MayHaveRun).collect();
+    let since = |at: u64| millis(at) - millis(window.fault);
+    let times = |of: fn(&Told) -> u64| {
+        let first = unclear.iter().map(|told| of(told)).min()?;
+        let last = unclear.iter().map(|told| of(told)).max()?;
+        Some(format!("{:.1} to {:.1} ms", since(first), since(last)))
+    };
+    if let (Some(begun), Some(ended)) = (times(|told| told.begin), times(|told| told.end)) {
+        let run = unclear.iter().filter(|told| stands(told) > 0).count();
+        let ready = ready.map_or(0.0, since);
+        eprintln!(
+            "  {} unclear, begun {begun} after the fault, ended {ended}, {run} had run; new primary at {ready:.1} ms",
+            unclear.len()
+        );
+    }
     line
 }
 

@@ -28,6 +28,8 @@ const BEFORE: Duration = Duration::from_millis(1500);
 const LEAD: u64 = 500_000;
 /// Longest wait for what a fault brings about.
 const LIMIT: Duration = Duration::from_secs(60);
+/// A node that is in order answers sooner.
+const ANSWER: Duration = Duration::from_millis(500);
 /// Keys of 100 bytes that a reshard takes along.
 const LUGGAGE: u32 = 5_000;
 
@@ -64,7 +66,19 @@ impl Scene {
     async fn owner(&self, slot: u16) -> Outcome<SocketAddr> {
         match self {
             Self::Sentinel(trio) => trio.primary().await,
-            Self::Cluster(cluster) => cluster.owner(slot).await.map(|node| node.addr),
+            Self::Cluster(cluster) => {
+                // A node that is stopped does not answer: the others are asked.
+                let serves = |node: &ClusterNode| node.is_primary() && node.serves(slot);
+                for addr in cluster.addresses() {
+                    let view = timeout(ANSWER, cluster.view(addr)).await;
+                    if let Some(owner) =
+                        view.ok().and_then(Result::ok).and_then(|v| v.into_iter().find(serves))
+                    {
+                        return Ok(owner.addr);
+                    }
+                }
+                return Err(Failure::new(format!("nobody serves slot {slot}")));
+            }
         }
         .map_err(said("the owner"))
     }

@@ -69,6 +69,8 @@ pub(crate) struct Director {
     to_release: BTreeSet<LaneId>,
     /// The failover under way: since when, and from where.
     failover: Option<(Instant, Option<Endpoint>)>,
+    /// What the primary before may take to answer what it owes.
+    farewell: Duration,
 }
 
 impl Director {
@@ -88,6 +90,7 @@ impl Director {
             next_floor: 0,
             to_release: BTreeSet::new(),
             failover: None,
+            farewell: topology::FAREWELL,
         }
     }
 

@@ -33,6 +33,8 @@ pub enum TopologyEvent {
         to: Endpoint,
         /// The configuration epoch, as far as it is known.
         epoch: u64,
+        /// The one before is known to be down: what it owes will not come.
+        from_is_down: bool,
     },
     /// Held writes go to this endpoint, which said after the hold began that it is the primary; perhaps the same as before.
     Release {

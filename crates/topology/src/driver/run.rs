@@ -261,7 +261,9 @@ where
                 TopologyEvent::Changed(changes)
             }
             Action::HoldWrites { until } => TopologyEvent::HoldWrites { until },
-            Action::PrimaryChanged { from, to, epoch } => TopologyEvent::PrimaryChanged { from, to, epoch },
+            Action::PrimaryChanged { from, to, epoch, from_is_down } => {
+                TopologyEvent::PrimaryChanged { from, to, epoch, from_is_down }
+            }
             Action::Release { primary } => TopologyEvent::Release { primary },
             Action::Report(report) => {
                 tracing::debug!(target: "evenkeel::topology", ?report);

@@ -48,6 +48,8 @@ pub enum Action {
         to: Endpoint,
         /// The configuration epoch, as far as it is known.
         epoch: u64,
+        /// The one before is known to be down: what it owes will not come.
+        from_is_down: bool,
     },
     /// Replace the snapshot.
     Publish(Arc<Topology>),

@@ -156,7 +156,10 @@ impl ClusterResolver {
             match change {
                 Change::SlotsMoved { slots, from: Some(from), to } => self.patches.note(now, slots, from, to),
                 Change::PrimaryChanged { from, to: Some(to) } => {
-                    self.actions.push_back(Action::PrimaryChanged { from, to, epoch: self.epoch });
+                    let is_lost = |from: &Endpoint| self.lost.iter().any(|lost| lost.primary == *from);
+                    let from_is_down = from.as_ref().is_some_and(is_lost);
+                    let epoch = self.epoch;
+                    self.actions.push_back(Action::PrimaryChanged { from, to, epoch, from_is_down });
                 }
                 _ => {}
             }

@@ -98,7 +98,7 @@ impl FixedResolver {
         };
         resolver.publish(Health::Unknown);
         let (to, endpoint) = (resolver.current.clone(), resolver.current.clone());
-        resolver.actions.push_back(Action::PrimaryChanged { from: None, to, epoch: 0 });
+        resolver.actions.push_back(Action::PrimaryChanged { from: None, to, epoch: 0, from_is_down: false });
         resolver.actions.push_back(Action::AskKind { endpoint });
         resolver.ask(now);
         resolver
@@ -137,7 +137,8 @@ impl FixedResolver {
         self.is_asked = false;
         self.is_replica = false;
         self.publish(health);
-        self.actions.push_back(Action::PrimaryChanged { from: Some(from), to, epoch: 0 });
+        let from = Some(from);
+        self.actions.push_back(Action::PrimaryChanged { from, to, epoch: 0, from_is_down: false });
     }
 
     fn on_redirect(&mut self, target: Endpoint) {

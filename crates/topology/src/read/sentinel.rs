@@ -15,6 +15,8 @@ pub struct PrimaryView {
     pub is_down: bool,
     /// The sentinel leads a failover of it.
     pub is_failing_over: bool,
+    /// That failover is one in which the primary hands over by itself (`COORDINATED`): it acknowledges nothing that is lost.
+    pub is_handing_over: bool,
     /// Milliseconds in which a failover must end.
     pub failover_timeout: Option<u64>,
 }
@@ -82,6 +84,7 @@ pub fn sentinel_primary(frame: &Frame) -> Result<Option<PrimaryView>, ReadError>
         config_epoch,
         is_down: has_flag(flags, &["s_down", "o_down"]),
         is_failing_over: has_flag(flags, &["failover_in_progress"]),
+        is_handing_over: has_flag(flags, &["coordinated_failover"]),
         failover_timeout: natural(frame.get("failover-timeout")),
     }))
 }
@@ -158,6 +161,7 @@ mod tests {
                     config_epoch: 7,
                     is_down: true,
                     is_failing_over: true,
+                    is_handing_over: false,
                     failover_timeout: None
                 }))
             );

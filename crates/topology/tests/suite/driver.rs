@@ -96,7 +96,7 @@ async fn a_snapshot_is_published_before_its_events() {
     let (handle, mut events) = sentinel(&asker);
     loop {
         match events.recv().await.unwrap() {
-            TopologyEvent::PrimaryChanged { from: None, to, epoch: 3 } => {
+            TopologyEvent::PrimaryChanged { from: None, to, epoch: 3, .. } => {
                 assert_eq!(handle.reader().with(|topology| topology.primary_of(None).cloned()), Some(to));
                 break;
             }

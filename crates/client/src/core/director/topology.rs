@@ -26,7 +26,10 @@ pub(super) const FAILOVERS: u64 = 1 << 62;
 const FOLLOW_FOR: Duration = Duration::from_secs(5);
 
 /// What an old primary that still answers may take to answer what it owes.
-const FAREWELL: Duration = Duration::from_secs(2);
+pub(super) const FAREWELL: Duration = Duration::from_secs(2);
+
+/// What one that its sentinels agreed to be down may take: commands of its slots wait meanwhile.
+const LAST_WORDS: Duration = Duration::from_millis(10);
 
 impl Director {
     pub(super) fn topology_event(&mut self, event: TopologyEvent) {
@@ -34,7 +37,10 @@ impl Director {
         match event {
             TopologyEvent::HoldWrites { .. } => self.hold(&core),
             TopologyEvent::Release { primary } => self.release(&core, &primary),
-            TopologyEvent::PrimaryChanged { from, to, .. } => self.primary_changed(&core, from, &to),
+            TopologyEvent::PrimaryChanged { from, to, from_is_down, .. } => {
+                self.farewell = if from_is_down { LAST_WORDS } else { FAREWELL };
+                self.primary_changed(&core, from, &to);
+            }
             TopologyEvent::Changed(changes) => {
                 core.adopt_topology();
                 for change in changes {
@@ -77,10 +83,10 @@ impl Director {
             self.failover = Some((clock::now(), from));
         }
         for lane in core.lanes() {
-            follow(&Carrier::Lane(lane), to);
+            follow(&Carrier::Lane(lane), to, self.farewell);
         }
         for link in core.links().all() {
-            follow(&Carrier::Link(link), to);
+            follow(&Carrier::Link(link), to, self.farewell);
         }
         core.redirect_all_leases(to);
         core.note_change();
@@ -96,7 +102,7 @@ impl Director {
         for lane in core.lanes() {
             self.to_release.insert(lane.id());
             if lane.endpoint() != *primary {
-                follow(&Carrier::Lane(lane.clone()), primary);
+                follow(&Carrier::Lane(lane.clone()), primary, self.farewell);
             }
             self.arrived(core, CarrierId::Lane(lane.id()));
         }
@@ -126,19 +132,19 @@ impl Director {
     /// A lane could not reach the new primary in time: it is told again while that is the primary.
     pub(super) fn follow_again(core: &Arc<Core>, carrier: CarrierId) {
         if let (Some(carrier), Some(primary)) = (core.carrier(carrier), core.current_primary()) {
-            follow(&carrier, &primary);
+            follow(&carrier, &primary, FAREWELL);
         }
     }
 }
 
-fn follow(carrier: &Carrier, to: &Endpoint) {
+fn follow(carrier: &Carrier, to: &Endpoint, farewell: Duration) {
     let now = clock::now();
     let mut request = MoveRequest::new(MoveId(FAILOVERS), to.clone(), now, now + FOLLOW_FOR);
     request.for_good = true;
     // A peer that has been silent for too long owes nothing that will ever come.
     request.drain = match carrier {
         Carrier::Lane(lane) if is_silent(lane) => Duration::ZERO,
-        _ => FAREWELL,
+        _ => farewell,
     };
     if !carrier.move_to(request) {
         tracing::debug!(target: "evenkeel::topology", %to, "a connection that is closing does not follow");

@@ -46,6 +46,9 @@ impl SentinelResolver {
                     // Its event link may have been cut when it said so.
                     self.attempts.finish(sentinel);
                 }
+                if view.is_handing_over && self.attempts.let_pass(sentinel) {
+                    self.prove_current_anew();
+                }
                 if !view.is_down && self.is_current(&endpoint) {
                     self.odown.take_if(|(_, by)| by == sentinel);
                 }

@@ -20,6 +20,8 @@ pub(super) struct Attempt {
     pub(super) selected: Option<Endpoint>,
     /// Writes wait for its end.
     pub(super) blocks: bool,
+    /// The primary hands over by itself: until its heir is chosen nothing that it acknowledges can be lost.
+    pub(super) is_passing: bool,
     /// The sentinel says that it is over.
     is_finished: bool,
     since: Instant,
@@ -50,6 +52,7 @@ impl Attempts {
                 primary: primary.clone(),
                 selected: None,
                 blocks: false,
+                is_passing: false,
                 is_finished: false,
                 since: now,
             });
@@ -83,6 +86,17 @@ impl Attempts {
 
     pub(super) fn end_overdue(&mut self, now: Instant) {
         self.0.retain(|attempt| now.saturating_duration_since(attempt.since) < LIMIT);
+    }
+
+    /// The primary that `sentinel` replaces hands over by itself; gives whether writes need no longer wait.
+    pub(super) fn let_pass(&mut self, sentinel: &Endpoint) -> bool {
+        let mut waited = false;
+        for attempt in self.0.iter_mut().filter(|attempt| attempt.sentinel == *sentinel) {
+            if !std::mem::replace(&mut attempt.is_passing, true) && attempt.selected.is_none() {
+                waited |= std::mem::take(&mut attempt.blocks);
+            }
+        }
+        waited
     }
 
     /// Writes no longer wait for any of them.

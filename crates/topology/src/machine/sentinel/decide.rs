@@ -89,7 +89,7 @@ impl SentinelResolver {
         let epoch = epoch.max(self.sentinels.epoch_of(&primary).unwrap_or(0));
         self.current = Some(Current { endpoint: primary.clone(), epoch, since: now, lost_since: None });
         self.attempts.end_up_to(epoch);
-        self.odown = None;
+        let from_is_down = self.odown.take().is_some();
         self.fast_until = None;
         self.settle = Settle::Open;
         self.rounds = 0;
@@ -99,7 +99,7 @@ impl SentinelResolver {
         }
         self.next_ask = now + AFTER_CHANGE;
         self.publish_if_changed();
-        self.actions.push_back(Action::PrimaryChanged { from, to: primary, epoch });
+        self.actions.push_back(Action::PrimaryChanged { from, to: primary, epoch, from_is_down });
     }
 
     /// Writes wait from here on, or wait on with another end.

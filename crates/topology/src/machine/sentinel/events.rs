@@ -92,7 +92,10 @@ impl SentinelResolver {
         if is_news && is_allowed {
             attempt.selected = selected.cloned();
         }
-        if is_new && is_ours {
+        // A primary that hands over by itself stops soon after its heir was chosen, and what it has not answered by then it
+        // never will.
+        let stops = is_news && attempt.is_passing;
+        if is_ours && (is_new || stops) {
             attempt.blocks = true;
             self.hold(Some(now + HOLD_LIMIT));
         }

@@ -177,6 +177,7 @@ impl Scene {
                     config_epoch: epoch,
                     is_down: false,
                     is_failing_over: true,
+                    is_handing_over: false,
                     failover_timeout: None,
                 },
             },
