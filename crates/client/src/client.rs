@@ -106,6 +106,11 @@ impl Client {
         self.core.drain(endpoint.clone(), deadline).await
     }
 
+    /// Gives every key of the deployment, a handful at a time; see [`Scan`](crate::Scan).
+    pub fn scan_all(&self) -> crate::Scan {
+        crate::Scan::new(&self.core)
+    }
+
     /// The deployment as it is known: nodes, roles, slots, epoch; `None` for a single server, whom nobody describes.
     pub fn topology(&self) -> Option<Arc<evenkeel_topology::Topology>> {
         self.core.reader().map(evenkeel_topology::driver::TopologyReader::load)

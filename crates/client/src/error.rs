@@ -110,6 +110,7 @@ pub enum Phase {
 enum What {
     Closed,
     Config(ConfigError),
+    CrossSlot { command: &'static str, keys: [String; 2] },
     Decode { command: &'static str },
     Dial { origin: Origin, failure: io::ErrorKind },
     Handshake { step: &'static str, refused: Option<ServerError>, setting: Option<Origin> },

@@ -46,6 +46,7 @@ mod mailbox;
 mod pipeline;
 mod pubsub;
 mod replies;
+mod scan;
 mod transaction;
 
 pub use batch::Batch;
@@ -66,6 +67,7 @@ pub use lease::Lease;
 pub use pipeline::{EachPipeline, Pipeline};
 pub use pubsub::{Delivery, Subscribing, Subscription};
 pub use replies::{Append, Replies};
+pub use scan::Scan;
 pub use transaction::{Transaction, Unwatched, Watched};
 
 /// The futures behind the `.await`s, for those who must name them.

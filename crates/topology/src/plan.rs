@@ -97,7 +97,7 @@ impl Topology {
 }
 
 fn is_readable(node: &Node) -> bool {
-    node.role == Role::Replica && node.health == Health::Online
+    node.role == Role::Replica && matches!(node.health, Health::Online | Health::Unknown)
 }
 
 /// Spreads neighbouring values over the whole range (the finaliser of SplitMix64).

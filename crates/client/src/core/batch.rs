@@ -1,12 +1,17 @@
 //! Several commands at once: pipelines, which stay together on the wire where one node serves them, and transactions.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Range, pin::Pin, sync::Arc, time::Duration};
 
-use evenkeel_pool::{LaneCall, Outcome};
-use evenkeel_protocol::{Command, Reply, command::LaneRefusal};
+use evenkeel_pool::{Lane, LaneCall, LaneId, Outcome};
+use evenkeel_protocol::{Command, Reply, Slot, command::LaneRefusal};
 
-use super::{CallOptions, Core, failure, node::Node, retry};
-use crate::error::{Error, Executed};
+use super::{
+    CallOptions, Core, failure,
+    fence::{Key, Stood, Turn},
+    node::Node,
+    retry, spread,
+};
+use crate::error::{Error, Executed, Phase};
 
 /// Sends commands together, and gives each its own outcome, in the caller's order.
 pub(super) async fn send_all(
@@ -27,17 +32,28 @@ pub(super) async fn send_all(
     }
     let mut results: Vec<Option<Result<Reply, Error>>> = Vec::new();
     results.resize_with(commands.len(), || None);
-    let groups = group(core, &commands);
-    let sending = groups.into_iter().map(|group| {
-        let core = Arc::clone(core);
-        let unit: Vec<Command> =
-            group.places.iter().filter_map(|place| commands.get(*place).cloned()).collect();
-        async move {
-            let replies = send_group(&core, group.node, unit, timeout).await;
-            (group.places, replies)
+    // Each takes its place when it is polled first, in this order.
+    let mut sending: Vec<Sending> = Vec::new();
+    let mut first = 0;
+    for (place, command) in commands.iter().enumerate() {
+        let spread = spread::spread(&core.routes(), command).map_err(|error| error.in_pipeline(place))?;
+        if spread.is_none() && !core.fences.stands(|| command.slot().map(Slot::number)) {
+            continue;
         }
-    });
-    for (places, replies) in join(sending.collect()).await {
+        sending.extend(run(core, &commands, first..place, timeout));
+        first = place + 1;
+        let (core, command) = (Arc::clone(core), command.clone());
+        sending.push(Box::pin(async move {
+            let reply = match spread {
+                Some(spread) => spread::send(core, command, options, spread).await,
+                // Its slot changes hands: it waits for its turn.
+                None => retry::unrouted(core, command, timeout).await,
+            };
+            (vec![place], vec![reply])
+        }));
+    }
+    sending.extend(run(core, &commands, first..commands.len(), timeout));
+    for (places, replies) in join(sending).await {
         for (place, reply) in places.into_iter().zip(replies) {
             if let Some(result) = results.get_mut(place) {
                 *result = Some(reply);
@@ -50,29 +66,48 @@ pub(super) async fn send_all(
         .collect())
 }
 
-/// Commands of one node, by their places.
+/// Commands on their way, by their places.
+type Sending = Pin<Box<dyn Future<Output = (Vec<usize>, Vec<Result<Reply, Error>>)> + Send>>;
+
+/// Commands that each go to one node, those of a node together.
+fn run(core: &Arc<Core>, commands: &[Command], places: Range<usize>, timeout: Duration) -> Vec<Sending> {
+    let groups = group(core, commands, places).into_iter();
+    let sending = groups.map(|group| -> Sending {
+        let core = Arc::clone(core);
+        let unit: Vec<Command> =
+            group.places.iter().filter_map(|place| commands.get(*place).cloned()).collect();
+        Box::pin(async move {
+            let replies = send_group(&core, group.node, unit, timeout).await;
+            (group.places, replies)
+        })
+    });
+    sending.collect()
+}
+
+/// Commands of one lane of one node, by their places.
 struct Group {
     node: Option<Arc<Node>>,
+    lane: Option<LaneId>,
     places: Vec<usize>,
 }
 
-fn group(core: &Core, commands: &[Command]) -> Vec<Group> {
+fn group(core: &Core, commands: &[Command], places: Range<usize>) -> Vec<Group> {
     let routes = core.routes();
     let mut groups: Vec<Group> = Vec::new();
-    for (place, command) in commands.iter().enumerate() {
+    for (place, command) in commands.iter().enumerate().take(places.end).skip(places.start) {
         let node = routes.node(command).cloned();
-        let same = groups.iter_mut().find(|group| match (&group.node, &node) {
-            (Some(known), Some(node)) => Arc::ptr_eq(known, node),
-            (None, None) => true,
-            _ => false,
-        });
+        let lane = node.as_ref().and_then(|node| node.lane(command.slot())).map(Lane::id);
+        let same = groups.iter_mut().find(|group| group.lane == lane);
         match same {
             Some(group) => group.places.push(place),
-            None => groups.push(Group { node, places: vec![place] }),
+            None => groups.push(Group { node, lane, places: vec![place] }),
         }
     }
     groups
 }
+
+/// A refused command on its way, by its place in its unit.
+type Again = Pin<Box<dyn Future<Output = (usize, Result<Reply, Error>)> + Send>>;
 
 async fn send_group(
     core: &Arc<Core>,
@@ -111,17 +146,28 @@ async fn send_group(
         }
         _ => return unit.iter().map(|_command| Err(Error::closed(Executed::Maybe))).collect(),
     };
+    let place = call.place();
     let mut results = Vec::with_capacity(replies.len());
-    for (command, reply) in unit.iter().zip(replies) {
+    let mut again: Vec<Again> = Vec::new();
+    for (index, (command, reply)) in (0..).zip(unit.iter().zip(replies)) {
         results.push(match reply.error() {
             None => Ok(reply),
             Some(error) if retry::is_worth_it(core, command, &error) => {
-                let (core, command, node) = (Arc::clone(core), command.clone(), Arc::clone(&node));
-                // Refusals are rare: their way does not stay in the memory of every pipeline.
-                Box::pin(retry::refused(core, command, timeout, node, error)).await
+                let stood = Some(Stood { lane: lane.clone(), place, index, _call: None });
+                let command = command.clone();
+                let again_sent = retry::refused(Arc::clone(core), command, timeout, &node, error, stood);
+                again.push(Box::pin(async move { (index as usize, again_sent.await) }));
+                Err(Error::closed(Executed::No))
             }
             Some(error) => Err(Error::server(error, command, node.endpoint())),
         });
+    }
+    // They have lined up: nobody needs to wait for this unit any more.
+    drop(call);
+    for (index, result) in join(again).await {
+        if let Some(place) = results.get_mut(index) {
+            *place = result;
+        }
     }
     results
 }
@@ -135,7 +181,7 @@ async fn one_by_one(core: &Arc<Core>, unit: Vec<Command>, timeout: Duration) -> 
 }
 
 /// Waits for all, at the same time.
-async fn join<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
+pub(super) async fn join<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
     let mut waiting: Vec<_> = futures.into_iter().map(|future| (Some(Box::pin(future)), None)).collect();
     std::future::poll_fn(|cx| {
         let mut pending = false;
@@ -174,7 +220,9 @@ async fn on_lease(
     commands: &[Command],
     timeout: Duration,
 ) -> Result<Vec<Result<Reply, Error>>, Error> {
-    let node = commands.first().and_then(|first| core.routes().node(first).cloned());
+    spread::one_slot(&core.routes(), commands)?;
+    let keyed = commands.iter().find(|command| command.slot().is_some()).or_else(|| commands.first());
+    let node = keyed.and_then(|command| core.routes().node(command).cloned());
     let node = node.ok_or_else(|| Error::closed(Executed::No))?;
     let lease = node.leases().acquire().await.map_err(|error| failure::lease(error, core.config()))?;
     let waits: Duration = commands.iter().filter_map(|command| command.blocks_for().flatten()).sum();
@@ -210,23 +258,64 @@ pub(super) async fn transaction(
             return Err(Error::misused(refusal).in_pipeline(place));
         }
     }
+    spread::one_slot(&core.routes(), &commands)?;
     let timeout = options.timeout.unwrap_or_else(|| core.config().command_timeout());
     let deadline = super::clock::now() + timeout;
     let mut unit = Vec::with_capacity(commands.len() + 2);
     unit.push(Command::new("MULTI"));
     unit.extend(commands);
     unit.push(Command::new("EXEC"));
+    let slot = unit.iter().find_map(Command::slot);
+    let (mut turn, mut key): (Option<Turn>, Option<Key>) = (None, None);
     loop {
+        if let Some(slot) = slot.filter(|_| turn.is_none()) {
+            turn = core.fences.enter(slot.number());
+            key = turn.as_ref().map(Turn::key).or(key);
+        }
+        if let Some(turn) = &turn {
+            let left = deadline.saturating_duration_since(super::clock::now());
+            if tokio::time::timeout(left, turn.comes()).await.is_err() {
+                return Err(Error::timeout(Phase::Topology, timeout, None, Executed::No));
+            }
+        }
         let node = unit.iter().find(|command| command.slot().is_some()).or_else(|| unit.first());
         let node = node.and_then(|command| core.routes().node(command).cloned());
         let node = node.ok_or_else(|| Error::closed(Executed::No))?;
-        let slot = unit.iter().find_map(Command::slot);
         let lane = node.lane(slot).cloned().ok_or_else(|| Error::closed(Executed::No))?;
+        let confirmed = match &turn {
+            Some(turn) => turn.confirm(),
+            None => !core.fences.stands(|| slot.map(Slot::number)),
+        };
+        if !confirmed {
+            continue;
+        }
         let left = deadline.saturating_duration_since(super::clock::now());
-        match lane.request_unit(&unit, left).await {
+        let mut call = lane.call(left);
+        let mut is_placed = !core.routes().is_cluster();
+        let outcome = std::future::poll_fn(|cx| {
+            let outcome = call.poll_unit(&unit, cx);
+            if !std::mem::replace(&mut is_placed, true) {
+                if let Some(command) = unit.iter().find(|command| command.slot().is_some()) {
+                    core.check_owner(command, &node);
+                }
+                // It has its place: the next one of its slot may go.
+                turn = None;
+            }
+            outcome
+        })
+        .await;
+        let mut line_up = || {
+            let stood = Stood { lane: lane.clone(), place: call.place(), index: 0, _call: None };
+            let slot = slot.filter(|_| core.routes().is_cluster())?;
+            let turn = core.fences.enter_refused(slot.number(), &stood, key);
+            key = Some(turn.key());
+            Some(turn)
+        };
+        match outcome {
             Outcome::Replies(replies) => match judge(core, &unit, replies, &node) {
                 Verdict::Done(result) => return result,
                 Verdict::Again => {
+                    turn = line_up();
                     let changed = core.changed();
                     let _either = tokio::time::timeout(Duration::from_millis(20), changed).await;
                     if super::clock::now() >= deadline {
@@ -234,7 +323,7 @@ pub(super) async fn transaction(
                     }
                 }
             },
-            Outcome::Failed(failure) if retry::is_rerouted(core, &node, failure) => {}
+            Outcome::Failed(failure) if retry::is_rerouted(core, &node, failure) => turn = line_up(),
             Outcome::Failed(failure) => return Err(failure::command(failure, &lane, timeout, core.config())),
             _ => return Err(Error::closed(Executed::Maybe)),
         }

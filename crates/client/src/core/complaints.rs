@@ -1,11 +1,11 @@
 //! What commands and connections tell the topology, and what the topology's word does to routes.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
 
 use bytes::Bytes;
 use evenkeel_pool::{LinkId, Readiness, machine::ChannelKind};
 use evenkeel_protocol::{Endpoint, Refusal, ServerError, Slot, maintenance::SlotMove};
-use evenkeel_topology::{ResolveError, machine::Report};
+use evenkeel_topology::{Change, ResolveError, Topology, diff, machine::Report};
 
 use super::{
     Core,
@@ -127,6 +127,7 @@ impl Core {
     /// Brings the routes of a cluster in line with the snapshot in force.
     pub(crate) fn adopt_topology(&self) {
         let Some(reader) = self.reader() else { return };
+        self.reads().adopt(&reader.load());
         let routes = self.routes();
         let Routes::Cluster(cluster) = &**routes else { return };
         let gone: Vec<Arc<Node>> = {
@@ -149,7 +150,14 @@ impl Core {
                 .into_iter()
                 .filter(|node| !nodes.values().any(|kept| Arc::ptr_eq(kept, node)))
                 .collect();
+            let moving = match &**self.routes() {
+                Routes::Cluster(before) => Self::moving(&topology, before),
+                Routes::One(_) => Vec::new(),
+            };
+            // Commands of slots that have another node from here on wait until the one before owes none of them.
+            self.fences.moving(moving);
             self.replace_routes(Routes::Cluster(ClusterRoutes::new(nodes, topology)));
+            self.fences.moved();
             gone
         };
         // Only now, so that what they give back finds the new routes.
@@ -157,6 +165,17 @@ impl Core {
             node.retire();
         }
         self.replace_subscriptions();
+    }
+
+    /// Runs of slots that have another node in `after`, with the node before.
+    fn moving(after: &Topology, before: &ClusterRoutes) -> Vec<(RangeInclusive<u16>, Arc<Node>)> {
+        let moved = diff(before.topology(), after).into_iter().filter_map(|change| match change {
+            Change::SlotsMoved { slots, from: Some(from), .. } => {
+                before.nodes().get(&from).map(|node| (slots, Arc::clone(node)))
+            }
+            _ => None,
+        });
+        moved.collect()
     }
 
     fn routes_node(&self, endpoint: &Endpoint, cluster: &ClusterRoutes) -> Option<Arc<Node>> {

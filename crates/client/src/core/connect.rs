@@ -35,6 +35,7 @@ use super::{
     node::{Node, Setup},
     observe::Observer,
     opt_in::Asking,
+    reads::{self, Reads},
     relogin,
     route::{ClusterRoutes, Routes},
     spawn,
@@ -55,6 +56,7 @@ const ORDERS: usize = 4096;
 
 /// How everything below is configured.
 struct Parts {
+    dial: DialConfig,
     lane: LaneConfig,
     lease: LeaseConfig,
     link: LinkConfig,
@@ -82,6 +84,7 @@ impl Core {
         let lanes = usize::from(config.lanes().get());
         let lane_observer: Arc<dyn evenkeel_pool::LaneObserver> = Arc::<Observer>::clone(&observer);
         let setup = Setup::new(parts.lane.clone(), parts.lease.clone(), lanes, lane_observer);
+        let reads = reading(&config, &parts, lanes);
         let mut resolving = resolve(&config, &parts);
         let routes = first_routes(&config, &setup, resolving.as_mut()).await?;
         let hooks = Hooks::default();
@@ -102,6 +105,8 @@ impl Core {
             events: Events::default(),
             links: Links::new(parts.link, observer),
             setup,
+            reads: Reads::new(reads),
+            fences: Arc::default(),
             primary: ArcSwapOption::from_pointee(match &routes {
                 Routes::One(node) => Some(node.home().clone()),
                 Routes::Cluster(_) => None,
@@ -133,6 +138,7 @@ impl Core {
         spawn(health::watch(Arc::downgrade(&core), core.config.health_interval()));
         if !core.config.lazy() {
             core.first_connections().await?;
+            core.first_replicas().await;
             core.warn_of_superfluous_password().await;
         }
         Ok(core)
@@ -181,6 +187,14 @@ impl Core {
             _ => Ok(()),
         }
     }
+}
+
+/// How connections to replicas are made: those of a cluster say that they are for reading.
+fn reading(config: &Config, parts: &Parts, lanes: usize) -> Setup {
+    let is_cluster = matches!(config.deployment(), Deployment::Cluster { .. });
+    let handshake = parts.dial.handshake_config().clone().read_only(is_cluster);
+    let lane = parts.lane.clone().dial(parts.dial.clone().handshake(handshake));
+    reads::setup(lane, parts.lease.clone(), lanes)
 }
 
 /// Starts whoever finds out where commands go; nobody does for a single server.
@@ -304,14 +318,14 @@ fn parts(config: &Config) -> Result<Parts, Error> {
         .seed(fastrand::u64(..));
     let lease = LeaseConfig::default().max(config.max_leases()).acquire_timeout(config.lease_timeout());
     let link = LinkConfig::default()
-        .dial(dial)
+        .dial(dial.clone())
         .backoff(backoff(config.backoff()))
         .cut_channel(settings.cut_channel())
         .limits(config.limits())
         .seed(fastrand::u64(..));
     let pool = usize::from(config.lanes().get()) + config.max_leases();
     let sizes = settings.sizes(pool, config.max_connections());
-    Ok(Parts { lane, lease, link, settings, sizes, encryption })
+    Ok(Parts { dial, lane, lease, link, settings, sizes, encryption })
 }
 
 fn dial(config: &Config, handshake: HandshakeConfig) -> DialConfig {

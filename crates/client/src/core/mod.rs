@@ -13,15 +13,19 @@ mod connect;
 mod director;
 mod encrypt;
 mod failure;
+mod fence;
 mod health;
 mod lease;
 mod node;
 mod observe;
 mod opt_in;
 mod pending;
+mod reads;
 mod relogin;
 mod retry;
 mod route;
+mod scan;
+mod spread;
 mod subscriptions;
 
 use std::{
@@ -50,7 +54,9 @@ use self::{
     blocking::Blocked,
     carrier::{Carrier, CarrierId},
     director::Order,
+    fence::Fences,
     node::{Node, Setup},
+    reads::Reads,
     route::Routes,
     subscriptions::Links,
 };
@@ -65,6 +71,7 @@ pub(crate) use self::{
     complaints::Complaint,
     lease::{Lease, PendingLeased},
     pending::Pending,
+    scan::Scanning,
 };
 
 /// What a caller may say about one call.
@@ -91,6 +98,9 @@ pub(crate) struct Core {
     setup: Setup,
     /// The only node there will ever be, outside a cluster: the way of a command needs no snapshot then.
     only: Option<Arc<Node>>,
+    reads: Reads,
+    /// Slots whose commands wait for their turn.
+    fences: Arc<Fences>,
     routes: ArcSwap<Routes>,
     /// Whoever replaces the routes of a cluster holds this: two never start the same node.
     adopting: Mutex<()>,
@@ -143,6 +153,10 @@ impl Core {
 
     fn blocked(&self) -> &Blocked {
         &self.blocked
+    }
+
+    pub(crate) fn reads(&self) -> &Reads {
+        &self.reads
     }
 
     pub(crate) fn maintenance(&self) -> &Maintenance {
@@ -300,6 +314,7 @@ impl Core {
         self.closed.store(true, Ordering::Relaxed);
         self.links.close();
         self.pubsub.close();
+        self.reads.close();
         let until = tokio::time::Instant::from_std(clock::now() + deadline);
         let mut closing = tokio::task::JoinSet::new();
         for node in self.routes().all() {

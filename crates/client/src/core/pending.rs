@@ -11,11 +11,14 @@ use std::{
 };
 
 use evenkeel_pool::{Failure, Lane, LaneCall, Outcome};
-use evenkeel_protocol::{Command, Reply, command::LaneRefusal};
+use evenkeel_protocol::{Command, Reply, Slot, command::LaneRefusal};
 use tokio::time::Sleep;
 
-use super::{CallOptions, Core, failure, node::Node, retry};
-use crate::error::{Error, Executed, Phase};
+use super::{CallOptions, Core, failure, fence::Stood, node::Node, reads, retry, route::Routes, spread};
+use crate::{
+    config::ReadPolicy,
+    error::{Error, Executed, Phase},
+};
 
 type Slow = Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send>>;
 
@@ -70,6 +73,9 @@ pub(crate) struct Pending<'a> {
     timeout: Duration,
     /// The caller set the time: it is kept to the millisecond, not to the lane's tick.
     exact: bool,
+    read_policy: Option<ReadPolicy>,
+    /// The routes of a cluster by which its node was chosen, until it has its place.
+    chosen_by: Option<Arc<Routes>>,
     state: State<'a>,
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -88,6 +94,8 @@ impl<'a> Pending<'a> {
             command: Some(command),
             timeout,
             exact: options.timeout.is_some(),
+            read_policy: options.read_policy,
+            chosen_by: None,
             state: State::Start,
             timer: None,
         }
@@ -99,8 +107,20 @@ impl<'a> Pending<'a> {
         if let Some(refusal) = LaneRefusal::of(command) {
             return Err(Error::misused(refusal));
         }
+        let spread = match self.core.only() {
+            Some(_) => None,
+            None => spread::spread(&self.core.routes(), command)?,
+        };
+        if let Some(spread) = spread {
+            let timeout = self.exact.then_some(self.timeout);
+            let options = CallOptions { timeout, read_policy: self.read_policy };
+            return Ok(self.slow(move |core, command, _timeout| spread::send(core, command, options, spread)));
+        }
         if command.is_blocking() {
             return Ok(self.slow(retry::waiting));
+        }
+        if let Some(plan) = reads::policy(self.core, command, self.read_policy) {
+            return Ok(self.slow(move |core, command, timeout| reads::send(core, command, timeout, plan)));
         }
         if let Some(node) = self.core.only() {
             let slot = if node.has_one_lane() { None } else { command.slot() };
@@ -109,7 +129,8 @@ impl<'a> Pending<'a> {
             return Ok(State::Lane { call, node: NodeRef::Only(node) });
         }
         let routes = self.core.routes();
-        if command.is_script() && routes.is_cluster() {
+        let slot = || command.slot().map(Slot::number);
+        if routes.is_cluster() && (command.is_script() || self.core.fences.stands(slot)) {
             drop(routes);
             return Ok(self.slow(retry::unrouted));
         }
@@ -120,7 +141,11 @@ impl<'a> Pending<'a> {
         let slot = if node.has_one_lane() { None } else { command.slot() };
         let Some(lane) = node.lane(slot) else { return Err(Error::closed(Executed::No)) };
         let call = LaneCall::new(LaneRef::Routed(lane.clone()), self.timeout);
-        Ok(State::Lane { call, node: NodeRef::Routed(Arc::clone(node)) })
+        let node = Arc::clone(node);
+        if routes.is_cluster() {
+            self.chosen_by = Some(Arc::clone(&routes));
+        }
+        Ok(State::Lane { call, node: NodeRef::Routed(node) })
     }
 
     fn slow<F>(&mut self, way: impl FnOnce(Arc<Core>, Command, Duration) -> F) -> State<'a>
@@ -143,21 +168,31 @@ impl<'a> Pending<'a> {
                     return Some(Err(Error::server(error, command, at)));
                 }
                 let node = Arc::clone(node);
-                self.state = self
-                    .slow(move |core, command, timeout| retry::refused(core, command, timeout, node, error));
+                let stood = self.stood(&node);
+                self.state = self.slow(move |core, command, timeout| {
+                    retry::refused(core, command, timeout, &node, error, stood)
+                });
                 None
             }
             Outcome::Failed(failure) => {
                 let slot = if node.has_one_lane() { None } else { command.slot() };
                 let Some(lane) = node.lane(slot) else { return Some(Err(Error::closed(Executed::No))) };
                 if retry::is_rerouted(self.core, node, failure) {
-                    self.state = self.slow(retry::unrouted);
+                    let stood = self.stood(node);
+                    self.state = self
+                        .slow(move |core, command, timeout| retry::given_back(core, command, timeout, stood));
                     return None;
                 }
                 Some(Err(failure::command(failure, lane, self.timeout, self.core.config())))
             }
             _ => Some(Err(Error::closed(Executed::Maybe))),
         }
+    }
+
+    /// Where the command had stood; until it has lined up anew, nobody of its slot passes it.
+    fn stood(&mut self, node: &Node) -> Option<Stood> {
+        let State::Lane { call, .. } = &mut self.state else { return None };
+        Stood::at(node, self.command.as_ref()?, call.place(), call.keep())
     }
 
     /// Keeps the caller's time, and the time in the line for room, which no lane keeps.
@@ -226,6 +261,9 @@ impl Future for Pending<'_> {
                     };
                     match call.poll(command, cx) {
                         Poll::Pending => {
+                            if let Some(routes) = this.chosen_by.take() {
+                                this.core.check_order(command, node, &routes);
+                            }
                             if let Some(error) = this.poll_timer(cx) {
                                 this.state = State::Done;
                                 return Poll::Ready(Err(error));

@@ -6,9 +6,13 @@ use std::{
 };
 
 use evenkeel_pool::{Failure, LaneCall, Outcome};
-use evenkeel_protocol::{Command, Endpoint, Refusal, Reply, ServerError};
+use evenkeel_protocol::{Command, Endpoint, Refusal, Reply, ServerError, Slot};
 
-use super::{Complaint, Core, blocking, clock, failure, node::Node};
+use super::{
+    Complaint, Core, blocking, clock, failure,
+    fence::{Key, Stood, Turn},
+    node::Node,
+};
 use crate::error::{CommandName, Error, Executed, Phase};
 
 /// Redirections that one command follows, at most: a cluster that sends in circles is not followed for ever.
@@ -52,6 +56,14 @@ struct Trip {
     deadline: Instant,
     redirects: u32,
     waits: u32,
+    /// Its place among the commands of a slot that changes hands.
+    turn: Option<Turn>,
+    /// The place that it had when it was sent last.
+    key: Option<Key>,
+    /// Where it stood then.
+    stood: Option<Stood>,
+    /// It has its place in a lane; outside a cluster nobody asks.
+    is_placed: bool,
 }
 
 enum Next {
@@ -68,11 +80,53 @@ enum Next {
 impl Trip {
     fn new(core: Arc<Core>, command: Command, timeout: Duration) -> Self {
         let deadline = clock::now() + timeout;
-        Self { core, command, timeout, deadline, redirects: 0, waits: 0 }
+        Self {
+            core,
+            command,
+            timeout,
+            deadline,
+            redirects: 0,
+            waits: 0,
+            turn: None,
+            key: None,
+            stood: None,
+            is_placed: false,
+        }
     }
 
     fn left(&self) -> Duration {
         self.deadline.saturating_duration_since(clock::now())
+    }
+
+    /// Lines up with the others of its slot that were refused or given back, in the order in which they had been sent.
+    fn line_up(&mut self) {
+        let Some(stood) = self.stood.take().filter(|_| self.core.routes().is_cluster()) else { return };
+        let Some(slot) = self.command.slot() else { return };
+        let turn = self.core.fences.enter_refused(slot.number(), &stood, self.key);
+        self.key = Some(turn.key());
+        self.turn = Some(turn);
+    }
+
+    /// Waits until the commands of its slot that come first have gone; false when its time is over.
+    async fn turn(&mut self) -> bool {
+        if self.turn.is_none()
+            && let Some(slot) = self.command.slot()
+        {
+            self.turn = self.core.fences.enter(slot.number());
+            self.key = self.turn.as_ref().map(Turn::key).or(self.key);
+        }
+        match &self.turn {
+            Some(turn) => tokio::time::timeout(self.left(), turn.comes()).await.is_ok(),
+            None => true,
+        }
+    }
+
+    /// Whether its turn still stands, or it still needs none, now that its node was chosen.
+    fn confirmed(&self) -> bool {
+        match &self.turn {
+            Some(turn) => turn.confirm(),
+            None => !self.core.fences.stands(|| self.command.slot().map(Slot::number)),
+        }
     }
 
     /// Waits a little longer each time, or until the topology changes.
@@ -93,6 +147,7 @@ impl Trip {
         }
         let Some(refusal) = Refusal::parse(&error) else { return give_up(error) };
         let Some(here) = at.clone() else { return give_up(error) };
+        self.line_up();
         match refusal {
             Refusal::Moved { slot, target } => {
                 self.redirects += 1;
@@ -108,7 +163,11 @@ impl Trip {
                     return Next::Done(Err(Error::redirect(error, owner, self.redirects)));
                 }
                 self.core.moved(slot, &owner);
-                Next::Route
+                // Nobody waits for the map: who sent us there knows.
+                match self.core.node_at(&owner).filter(|_| self.redirects <= 2) {
+                    Some(node) => Next::Send { node, asking: false },
+                    None => Next::Route,
+                }
             }
             Refusal::Ask { target, .. } => {
                 self.redirects += 1;
@@ -159,8 +218,11 @@ impl Trip {
             unit.push(self.command.clone());
         }
         let mut call = lane.call(left);
+        self.is_placed = !self.core.routes().is_cluster();
         loop {
-            match self.outcome(&mut call, &unit, &lane).await {
+            let outcome = self.outcome(&mut call, &unit, node, &lane).await;
+            self.stood = Some(Stood { lane: lane.clone(), place: call.place(), index: 0, _call: None });
+            match outcome {
                 Some(Outcome::MayResend) => {}
                 Some(Outcome::Reply(reply)) => return self.answered(at, reply).await,
                 Some(Outcome::Replies(replies)) if proves => return self.script_answered(at, &replies).await,
@@ -170,6 +232,7 @@ impl Trip {
                 },
                 Some(Outcome::Failed(failure)) => {
                     if is_rerouted(&self.core, node, failure) && !self.left().is_zero() {
+                        self.line_up();
                         return Next::Route;
                     }
                     return Next::Done(Err(failure::command(
@@ -180,23 +243,35 @@ impl Trip {
                     )));
                 }
                 // The map changed while the command was not written: it belongs somewhere else.
-                _ => return Next::Route,
+                _ => {
+                    self.line_up();
+                    return Next::Route;
+                }
             }
         }
     }
 
     /// Waits for the outcome; `None` when the command was taken back because the topology changed.
     async fn outcome(
-        &self,
+        &mut self,
         call: &mut LaneCall,
         unit: &[Command],
+        node: &Arc<Node>,
         lane: &evenkeel_pool::Lane,
     ) -> Option<Outcome> {
         loop {
             let changed = self.core.changed();
             tokio::select! {
                 biased;
-                outcome = std::future::poll_fn(|cx| call.poll_unit(unit, cx)) => return Some(outcome),
+                outcome = std::future::poll_fn(|cx| {
+                    let outcome = call.poll_unit(unit, cx);
+                    if !std::mem::replace(&mut self.is_placed, true) {
+                        self.core.check_owner(&self.command, node);
+                        // It has its place: the next one of its slot may go.
+                        self.turn = None;
+                    }
+                    outcome
+                }) => return Some(outcome),
                 () = changed => {
                     if lane.readiness() != evenkeel_pool::Readiness::Ready && call.withdraw() {
                         return None;
@@ -234,11 +309,15 @@ impl Trip {
         loop {
             next = match next {
                 Next::Done(result) => return result,
+                Next::Send { .. } | Next::Route if !self.turn().await => {
+                    Next::Done(Err(Error::timeout(Phase::Topology, self.timeout, None, Executed::No)))
+                }
+                Next::Send { node, asking } if !self.confirmed() => Next::Send { node, asking },
                 Next::Send { node, asking } => self.send(&node, asking).await,
                 Next::Route => {
                     let node = self.core.routes().node(&self.command).cloned();
                     if let Some(node) = node {
-                        Next::Send { node, asking: false }
+                        if self.confirmed() { self.send(&node, false).await } else { Next::Route }
                     } else {
                         self.core.complain_unowned();
                         if self.wait().await {
@@ -254,17 +333,36 @@ impl Trip {
     }
 }
 
-/// Goes on behind a refusal.
-pub(super) async fn refused(
+/// Goes on behind a refusal. The command has its place among others that were refused when this returns.
+pub(super) fn refused(
     core: Arc<Core>,
     command: Command,
     timeout: Duration,
-    node: Arc<Node>,
+    node: &Node,
     error: ServerError,
-) -> Result<Reply, Error> {
+    stood: Option<Stood>,
+) -> impl Future<Output = Result<Reply, Error>> + Send + use<> {
+    let at = node.endpoint();
     let mut trip = Trip::new(core, command, timeout);
-    let next = trip.refused(node.endpoint(), error).await;
-    trip.run(next).await
+    trip.stood = stood;
+    trip.line_up();
+    async move {
+        let next = trip.refused(at, error).await;
+        trip.run(next).await
+    }
+}
+
+/// Finds another node for a command that a lane gave back; places as with [`refused`].
+pub(super) fn given_back(
+    core: Arc<Core>,
+    command: Command,
+    timeout: Duration,
+    stood: Option<Stood>,
+) -> impl Future<Output = Result<Reply, Error>> + Send + use<> {
+    let mut trip = Trip::new(core, command, timeout);
+    trip.stood = stood;
+    trip.line_up();
+    trip.run(Next::Route)
 }
 
 /// Finds an owner first.

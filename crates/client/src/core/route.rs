@@ -32,6 +32,10 @@ impl ClusterRoutes {
         &self.nodes
     }
 
+    pub(crate) fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
     pub(crate) fn owner_endpoint(&self, slot: Slot) -> Option<&Endpoint> {
         self.topology.primary_of(Some(slot))
     }
@@ -67,6 +71,14 @@ impl Routes {
                 Some(slot) => cluster.owner(slot),
                 None => cluster.any(),
             },
+        }
+    }
+
+    /// The primary that owns a slot, in a cluster.
+    pub(crate) fn owner(&self, slot: Slot) -> Option<&Arc<Node>> {
+        match self {
+            Self::One(_) => None,
+            Self::Cluster(cluster) => cluster.owner(slot),
         }
     }
 

@@ -17,6 +17,19 @@ impl Error {
         Self::new(ErrorKind::Closed, executed, What::Closed)
     }
 
+    /// A command that one node must run has keys of different slots; it was not sent.
+    pub(crate) fn cross_slot(command: &Command, one: &[u8], other: &[u8]) -> Self {
+        let keys = [one, other].map(|key| String::from_utf8_lossy(key).into_owned());
+        let command = CommandName::of(command).0;
+        Self::new(ErrorKind::Misused, Executed::No, What::CrossSlot { command, keys })
+    }
+
+    /// The same error of a command of which other parts may have run.
+    pub(crate) fn partly_executed(mut self) -> Self {
+        self.inner.executed = Executed::Maybe;
+        self
+    }
+
     /// A dial failed. A timeout of the operating system is a timeout, not a refusal.
     pub(crate) fn dial(endpoint: Endpoint, origin: Origin, error: io::Error) -> Self {
         let failure = error.kind();

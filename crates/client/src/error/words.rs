@@ -29,6 +29,11 @@ impl fmt::Display for Error {
         match &self.inner.what {
             What::Closed => f.write_str("the client is closed"),
             What::Config(error) => fmt::Display::fmt(error, f),
+            What::CrossSlot { command, keys: [one, other] } => write!(
+                f,
+                "the keys {one:?} and {other:?} of {command} belong to different hash slots: give them one hash tag, as in \
+                 \"{{tag}}:name\""
+            ),
             What::Decode { command } => {
                 write!(f, "the reply to {command} is not of the type asked for")
             }

@@ -335,6 +335,19 @@ impl Lane {
         self.shared.queue.lock().in_order()
     }
 
+    /// Whether a reply to a command of this slot is owed, or an error waits for its caller to take it.
+    pub fn owes(&self, slot: u16) -> bool {
+        self.shared.queue.lock().owes(slot)
+    }
+
+    /// The slots for which [`owes`](Self::owes) is true, in order; units of several slots apart.
+    pub fn owed_slots(&self) -> Vec<u16> {
+        let mut slots: Vec<u16> = self.shared.queue.lock().owed_slots().collect();
+        slots.sort_unstable();
+        slots.dedup();
+        slots
+    }
+
     /// Waits until it has a connection; gives false when it has ended instead.
     ///
     /// # Cancel safety

@@ -32,6 +32,13 @@ pub(crate) struct Ticket {
     seq: u64,
 }
 
+impl Ticket {
+    /// The place in the order.
+    pub(crate) fn place(&self) -> u64 {
+        self.seq
+    }
+}
+
 /// Why a command has no reply. Whether the server may have run it is part of each.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +67,19 @@ pub enum Outcome {
     Failed(Failure),
     /// The connection ended before the reply; the command may go again at its old place.
     MayResend,
+}
+
+impl Outcome {
+    /// It says of a command that it did not run, or may say so of one of several.
+    pub(crate) fn may_be_refused(&self) -> bool {
+        let is_error = |reply: &Reply| reply.as_bytes().first() == Some(&b'-');
+        match self {
+            Self::Reply(reply) => is_error(reply),
+            Self::Replies(replies) => replies.iter().any(is_error),
+            Self::Failed(failure) => *failure == Failure::Closed,
+            Self::MayResend => false,
+        }
+    }
 }
 
 /// What [`Queue::append`] did.
@@ -179,6 +199,8 @@ enum State {
     Done(Outcome),
     /// The caller is gone; the place stays until the reply is in.
     Abandoned,
+    /// The caller has been told that it did not run, and keeps its place until it goes elsewhere.
+    Refused,
 }
 
 #[derive(Debug)]
@@ -192,6 +214,19 @@ struct Completion {
     slot: u16,
     /// The replies of a unit that are in, while more are owed.
     parts: Option<Box<Parts>>,
+}
+
+impl Completion {
+    fn is_of(&self, slot: u16) -> bool {
+        self.slot == slot || self.slot == MANY_SLOTS
+    }
+
+    fn may_be_refused(&self) -> bool {
+        match &self.state {
+            State::Done(outcome) => outcome.may_be_refused(),
+            State::Waiting(_) | State::Abandoned | State::Refused => true,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -243,6 +278,17 @@ impl Queue {
             epoch: None,
             ready: Vec::new(),
         }
+    }
+
+    /// Whether a reply of this slot is owed, or a refusal of it waits to be taken: what comes later would pass it.
+    pub(crate) fn owes(&self, slot: u16) -> bool {
+        self.slots.iter().any(|(_, place)| place.is_of(slot) && place.may_be_refused())
+    }
+
+    /// The slots of which replies are owed.
+    pub(crate) fn owed_slots(&self) -> impl Iterator<Item = u16> + '_ {
+        let owed = self.slots.iter().map(|(_, place)| place).filter(|place| place.may_be_refused());
+        owed.map(|place| place.slot).filter(|slot| *slot < MANY_SLOTS)
     }
 
     /// Commands that have a place.
@@ -389,14 +435,23 @@ impl Queue {
             state @ State::Done(_) if completion.bytes > 0 => {
                 match std::mem::replace(state, State::Abandoned) {
                     State::Done(outcome) => Poll::Ready(outcome),
-                    State::Waiting(_) | State::Abandoned => Poll::Ready(Outcome::Failed(Failure::Closed)),
+                    State::Waiting(_) | State::Abandoned | State::Refused => {
+                        Poll::Ready(Outcome::Failed(Failure::Closed))
+                    }
                 }
             }
-            State::Done(_) => match self.slots.remove(ticket.index as usize).state {
-                State::Done(outcome) => Poll::Ready(outcome),
-                State::Waiting(_) | State::Abandoned => Poll::Ready(Outcome::Failed(Failure::Closed)),
+            state @ State::Done(_) => match std::mem::replace(state, State::Refused) {
+                State::Done(outcome) => {
+                    if !outcome.may_be_refused() {
+                        self.slots.remove(ticket.index as usize);
+                    }
+                    Poll::Ready(outcome)
+                }
+                State::Waiting(_) | State::Abandoned | State::Refused => {
+                    Poll::Ready(Outcome::Failed(Failure::Closed))
+                }
             },
-            State::Abandoned => Poll::Ready(Outcome::Failed(Failure::Closed)),
+            State::Abandoned | State::Refused => Poll::Ready(Outcome::Failed(Failure::Closed)),
         }
     }
 
@@ -409,6 +464,10 @@ impl Queue {
                 None
             }
             State::Abandoned => None,
+            State::Refused => {
+                self.slots.remove(ticket.index as usize);
+                None
+            }
             State::Done(Outcome::MayResend) => {
                 let (slot, seq) = (completion.slot, completion.seq);
                 self.release_slot(ticket.index);
@@ -594,6 +653,7 @@ impl Queue {
             State::Abandoned => {
                 self.slots.remove(index as usize);
             }
+            refused @ State::Refused => completion.state = refused,
             // A deadline was faster than the reply: the caller has been told, and its reply is let go.
             done @ State::Done(_) => completion.state = done,
         }

@@ -163,7 +163,19 @@ impl SentinelTrio {
         trio.set_periods(&QUICK).await?;
         trio.wait_until_formed().await?;
         trio.set_periods(&USUAL).await?;
+        trio.wait_until_replicating(primary).await?;
         Ok(trio)
+    }
+
+    /// A replica that has loaded its primary's data gets nothing more until it has said so, up to a second later: a failover
+    /// before that loses what was written meanwhile, whoever wrote it.
+    async fn wait_until_replicating(&self, primary: SocketAddr) -> Result<(), LaunchError> {
+        let replicas = self.replicas.to_string();
+        until(FORM_LIMIT, "the replicas to follow the primary's stream", || async {
+            let reply = self.nodes.command(primary, &["WAIT", &replicas, "100"]).await.ok()?;
+            (reply.integer()? >= i64::try_from(self.replicas).ok()?).then_some(())
+        })
+        .await
     }
 
     async fn set_periods(&self, periods: &[(&str, &str)]) -> Result<(), LaunchError> {

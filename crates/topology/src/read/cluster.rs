@@ -84,9 +84,12 @@ fn shards_node(node: &Frame, asked: &Endpoint, tls: bool) -> Option<NodeView> {
         "replica" | "slave" => Role::Replica,
         _ => Role::Unknown,
     };
+    let offset = natural(node.get("replication-offset"));
     let health = match text(node.get("health")) {
         Some("online") => Health::Online,
         Some("fail" | "failed") => Health::Failed,
+        // So is called, too, a replica of which no offset is known yet, which may be in order for long.
+        Some("loading") if offset == Some(0) => Health::Unknown,
         Some("loading") => Health::Loading,
         _ => Health::Unknown,
     };
@@ -95,7 +98,7 @@ fn shards_node(node: &Frame, asked: &Endpoint, tls: bool) -> Option<NodeView> {
         endpoint: host.zip(port).map(|(host, port)| Endpoint::new(&host, port)),
         role,
         health,
-        offset: natural(node.get("replication-offset")),
+        offset,
         zone: text(node.get("availability-zone")).map(str::to_owned),
     })
 }
@@ -268,6 +271,7 @@ mod tests {
                             node("a", "master", "online", 9),
                             node("b", "replica", "loading", 0),
                             node("c", "replica", "fail", 3),
+                            node("d", "replica", "loading", 4),
                         ]),
                     ),
                     ("id", blob("shard-1")),
@@ -282,8 +286,9 @@ mod tests {
                 seen,
                 [
                     ("a", Role::Primary, Health::Online, Some(9)),
-                    ("b", Role::Replica, Health::Loading, Some(0)),
+                    ("b", Role::Replica, Health::Unknown, Some(0)),
                     ("c", Role::Replica, Health::Failed, Some(3)),
+                    ("d", Role::Replica, Health::Loading, Some(4)),
                 ]
             );
             assert_eq!(view.shards[0].nodes[0].zone.as_deref(), Some("eu-1a"));

@@ -21,6 +21,8 @@ enum State {
     Placed(Ticket),
     /// May go again: the connection ended before the reply.
     Resendable(Ticket),
+    /// Its outcome was taken; if that was a refusal, it still counts as owed.
+    Told(Ticket),
     Spent,
 }
 
@@ -32,6 +34,8 @@ pub struct LaneCall<L: Borrow<Lane> = Lane> {
     lane: L,
     timeout: Duration,
     state: State,
+    /// Its place in the lane's order, once it has one.
+    place: u64,
 }
 
 impl<L: Borrow<Lane>> fmt::Debug for LaneCall<L> {
@@ -43,7 +47,16 @@ impl<L: Borrow<Lane>> fmt::Debug for LaneCall<L> {
 impl<L: Borrow<Lane>> LaneCall<L> {
     /// A command that takes its place at its first poll, as [`Lane::call`].
     pub fn new(lane: L, timeout: Duration) -> Self {
-        Self { lane, timeout, state: State::Fresh }
+        Self { lane, timeout, state: State::Fresh, place: 0 }
+    }
+
+    /// What keeps the place of a command that was refused or given back, until it is dropped; with a lane of its own.
+    pub fn keep(&mut self) -> Option<LaneCall> {
+        if !matches!(self.state, State::Told(_)) {
+            return None;
+        }
+        let state = std::mem::replace(&mut self.state, State::Spent);
+        Some(LaneCall { lane: self.lane.borrow().clone(), timeout: self.timeout, state, place: self.place })
     }
 
     fn shared(&self) -> &Shared {
@@ -74,7 +87,12 @@ impl<L: Borrow<Lane>> LaneCall<L> {
                         Poll::Ready(Outcome::MayResend)
                     }
                     Poll::Ready(outcome) => {
-                        self.state = State::Spent;
+                        // A refused one keeps its place until this call is dropped.
+                        if let State::Placed(ticket) = std::mem::replace(&mut self.state, State::Spent)
+                            && outcome.may_be_refused()
+                        {
+                            self.state = State::Told(ticket);
+                        }
                         Poll::Ready(outcome)
                     }
                 };
@@ -89,7 +107,7 @@ impl<L: Borrow<Lane>> LaneCall<L> {
                 }
                 return Poll::Pending;
             }
-            State::Spent => return Poll::Ready(Outcome::Failed(Failure::Closed)),
+            State::Told(_) | State::Spent => return Poll::Ready(Outcome::Failed(Failure::Closed)),
             State::Fresh => None,
             State::InLine(place) => Some(*place),
         };
@@ -100,6 +118,7 @@ impl<L: Borrow<Lane>> LaneCall<L> {
         }
         match append {
             Append::Queued(ticket) => {
+                self.place = ticket.place();
                 self.state = State::Placed(ticket);
                 Poll::Pending
             }
@@ -137,8 +156,13 @@ impl<L: Borrow<Lane>> LaneCall<L> {
                 }
                 taken_back
             }
-            State::Resendable(_) | State::Spent => false,
+            State::Resendable(_) | State::Told(_) | State::Spent => false,
         }
+    }
+
+    /// Its place in the lane's order: of two commands of a lane the one with the lower place was sent first. 0 before it has one.
+    pub fn place(&self) -> u64 {
+        self.place
     }
 
     /// Whether the command still waits for room, so that it is certain that nobody has run it.
@@ -152,7 +176,9 @@ impl<L: Borrow<Lane>> Drop for LaneCall<L> {
         let waker = match &self.state {
             State::Fresh | State::Spent => None,
             State::InLine(place) => self.shared().queue.lock().leave_line(*place),
-            State::Placed(ticket) | State::Resendable(ticket) => self.shared().queue.lock().cancel(ticket),
+            State::Placed(ticket) | State::Resendable(ticket) | State::Told(ticket) => {
+                self.shared().queue.lock().cancel(ticket)
+            }
         };
         if let Some(waker) = waker {
             waker.wake();
