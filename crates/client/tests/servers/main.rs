@@ -7,7 +7,6 @@ mod handoff_defects;
 mod handoff_kinds;
 mod load;
 mod login;
-mod order;
 mod pubsub;
 mod sentinel;
 mod single;

@@ -172,7 +172,10 @@ impl SentinelTrio {
     async fn wait_until_replicating(&self, primary: SocketAddr) -> Result<(), LaunchError> {
         let replicas = self.replicas.to_string();
         until(FORM_LIMIT, "the replicas to follow the primary's stream", || async {
-            let reply = self.nodes.command(primary, &["WAIT", &replicas, "100"]).await.ok()?;
+            // Something must be in the stream for a replica to have it; a message to nobody leaves nothing behind.
+            let mut control = self.nodes.control(primary).await.ok()?;
+            control.command(&["PUBLISH", "launcher:formed", ""]).await.ok()?;
+            let reply = control.command(&["WAIT", &replicas, "100"]).await.ok()?;
             (reply.integer()? >= i64::try_from(self.replicas).ok()?).then_some(())
         })
         .await
