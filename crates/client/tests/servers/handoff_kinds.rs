@@ -171,6 +171,31 @@ async fn connections_that_nobody_uses_move_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_turns_only_at_the_close_costs_no_command() {
+    let (server, client) = start().await;
+    let load = Load::start(&client, "load", 8);
+    let waiting = {
+        let client = client.clone();
+        tokio::spawn(async move {
+            client.blpop::<Option<(String, String)>>(["jobs"], Duration::from_secs(30)).await
+        })
+    };
+    until(|| blocked(&server) == 1).await;
+    for round in 0..2usize {
+        let (from, to) = (round % 2, 1 - round % 2);
+        let plan = Move::new(from, to, GRACE).null_target().flip_at(1.0);
+        server.move_endpoint(plan).await.unwrap().finished().await.unwrap();
+        // The next announcement is for those who have arrived: the lane, and who waits.
+        until(|| server.counters(to).open >= 2 && blocked(&server) == 1).await;
+    }
+    client.rpush("jobs", "one").await.unwrap();
+    assert_eq!(waiting.await.unwrap().unwrap(), Some(("jobs".to_owned(), "one".to_owned())));
+    let outcome = load.finish(&client).await;
+    let counted = (outcome.failed, outcome.unknown, outcome.lost, outcome.doubled, outcome.disordered);
+    assert_eq!(counted, (0, 0, 0, 0, 0), "{outcome:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_target_costs_no_command() {
     let (server, client) = start().await;
     let load = Load::start(&client, "load", 8);

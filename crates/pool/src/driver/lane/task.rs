@@ -276,8 +276,9 @@ impl LaneTask {
     fn poll_orders(&mut self, cx: &mut Context<'_>) {
         while let Poll::Ready(Some(order)) = self.orders.poll_recv(cx) {
             match order {
-                // A caller's state on the connection cannot be moved, and must not be silenced.
-                Order::Move(request) if request.overlap != Overlap::Beside && self.shared.is_pinned() => {
+                // A caller's state on the connection cannot be moved. Just before the server closes it may be silenced:
+                // what is not written then provably did not run.
+                Order::Move(request) if request.overlap == Overlap::InPlace && self.shared.is_pinned() => {
                     self.report(Report::MoveFailed(request.id));
                 }
                 Order::Move(request) => self.input(Input::Move(request)),
