@@ -30,7 +30,7 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Wait before a failed check or publication is tried again, doubled each time.
 const RETRY_FIRST: Duration = Duration::from_millis(20);
 const RETRY_MOST: Duration = Duration::from_millis(320);
-/// Probes that may be missing before the subscription is made anew.
+/// So many probes in a row that Redis took and nobody heard: the subscription is made anew.
 const PROBES_MISSED: u32 = 2;
 
 type CheckDone = (Channel, u64, Option<Checked>);
@@ -112,7 +112,12 @@ impl Ear {
                 Some((channel, ticket, answer)) = self.checks.next() => {
                     self.tracker.checked(&channel, ticket, answer);
                 }
-                Some(_sent) = self.probes.next() => {}
+                Some(taken) = self.probes.next() => {
+                    if !taken {
+                        // What Redis did not take says nothing about the subscription.
+                        self.probe_sent = None;
+                    }
+                }
             }
             if !self.act().await {
                 return;
@@ -133,7 +138,13 @@ impl Ear {
     fn hear(&mut self, event: LinkEvent) {
         match event {
             LinkEvent::Gap(Some(channel)) if *channel == *fence::CHANNEL => self.broker.fence.gap(),
-            LinkEvent::Gap(channel) => self.tracker.gap(channel.as_ref()),
+            LinkEvent::Gap(channel) => {
+                if channel.as_ref().is_none_or(|channel| *channel == self.broker.probe) {
+                    // The probe on its way may have been published before the subscription stood again.
+                    (self.missed, self.probe_sent) = (0, None);
+                }
+                self.tracker.gap(channel.as_ref());
+            }
             LinkEvent::Message { channel, payload } if *channel == *fence::CHANNEL => {
                 if !self.broker.fence.message(&payload) {
                     self.words.push_back(payload);
@@ -149,6 +160,7 @@ impl Ear {
                 {
                     *self.broker.probed.lock() = Some(sent);
                     self.missed = 0;
+                    self.probe_sent = None;
                 }
             }
             LinkEvent::Message { channel, payload } => self.tracker.message(&channel, payload),
@@ -165,16 +177,16 @@ impl Ear {
     /// Sends a probe the way of every publication. When probes are taken but not heard the subscription is
     /// dead, whatever its connection says.
     fn probe(&mut self, number: u64) {
+        if !self.probes.is_empty() {
+            return;
+        }
         if self.probe_sent.is_some() {
             self.missed += 1;
         }
-        if self.missed > PROBES_MISSED && self.probes.is_empty() {
+        if self.missed >= PROBES_MISSED {
             tracing::warn!("the subscription to Redis delivers nothing; it is made anew");
             self.missed = 0;
             self.listener.renew();
-        }
-        if !self.probes.is_empty() {
-            return;
         }
         self.probe_sent = Some((number, clock::now()));
         let broker = self.broker.clone();
