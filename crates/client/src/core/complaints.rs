@@ -1,6 +1,10 @@
 //! What commands and connections tell the topology, and what the topology's word does to routes.
 
-use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use evenkeel_pool::{LinkId, Readiness, machine::ChannelKind};
@@ -134,14 +138,17 @@ impl Core {
             let _one_at_a_time = self.adopting.lock();
             let before = self.routes().all();
             let topology = reader.load();
+            let owners: BTreeSet<&Endpoint> =
+                topology.slot_ranges().into_iter().map(|(_slots, owner)| owner).collect();
             let mut nodes: BTreeMap<Endpoint, Arc<Node>> = BTreeMap::new();
             for known in topology.nodes() {
-                let owns = topology.primaries().any(|primary| primary.endpoint == known.endpoint);
+                let is_primary = topology.primaries().any(|primary| primary.endpoint == known.endpoint);
                 let kept = self.routes_node(&known.endpoint, cluster);
                 let node = match kept {
-                    // What waits at a node that cannot answer and owns nothing any more belongs elsewhere.
-                    Some(node) if owns || node.answers() => node,
-                    _ if owns => Arc::new(Node::start(&self.setup, &known.endpoint)),
+                    // What waits at a node that cannot answer and owns nothing any more belongs elsewhere, whatever
+                    // the node is called: a dead primary keeps its role when its replica has taken its slots.
+                    Some(node) if owners.contains(&known.endpoint) || node.answers() => node,
+                    _ if is_primary => Arc::new(Node::start(&self.setup, &known.endpoint)),
                     _ => continue,
                 };
                 nodes.insert(known.endpoint.clone(), node);

@@ -7,6 +7,7 @@ mod handoff_defects;
 mod handoff_kinds;
 mod load;
 mod login;
+mod lost_node;
 mod pubsub;
 mod sentinel;
 mod single;

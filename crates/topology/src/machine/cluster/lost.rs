@@ -14,6 +14,10 @@ const FAST_FOR: Duration = Duration::from_secs(2);
 /// Four times the default node timeout: a primary lost for longer has nobody to take over.
 const LONG: Duration = Duration::from_secs(60);
 const LONG_STEP: Duration = Duration::from_millis(500);
+/// The slots of a lost primary may also go to a node that nobody knew as its replica: the map is read again after so long, then
+/// after twice as long each time, up to the longest.
+const LOOK: Duration = Duration::from_secs(2);
+const LOOK_MAX: Duration = Duration::from_secs(16);
 
 /// A primary that we cannot reach, or that its cluster calls failed.
 #[derive(Debug)]
@@ -24,6 +28,9 @@ pub(super) struct Lost {
     fast_until: Option<Instant>,
     /// The fast poll is for one failure; `CLUSTERDOWN` comes with every command meanwhile.
     was_fast: bool,
+    /// When the map is read again, and the wait after that.
+    next_look: Instant,
+    look: Duration,
 }
 
 impl ClusterResolver {
@@ -38,6 +45,8 @@ impl ClusterResolver {
             since: now,
             fast_until: None,
             was_fast: false,
+            next_look: now + LOOK,
+            look: LOOK,
         });
         self.step_lost(now);
     }
@@ -56,6 +65,7 @@ impl ClusterResolver {
 
     pub(super) fn step_lost(&mut self, now: Instant) {
         let mut asked = Vec::new();
+        let mut wants_look = false;
         for lost in self.lost.iter_mut().filter(|lost| lost.next_step <= now) {
             asked.push(lost.primary.clone());
             asked.extend(self.published.peers_of_node(&lost.primary).map(|node| node.endpoint.clone()));
@@ -67,6 +77,14 @@ impl ClusterResolver {
                 self.rng.at_most(LONG_STEP)
             };
             lost.next_step = now + step;
+            if lost.next_look <= now {
+                wants_look = true;
+                lost.look = lost.look.saturating_mul(2).min(LOOK_MAX);
+                lost.next_look = now + lost.look;
+            }
+        }
+        if wants_look {
+            self.want_refresh(now);
         }
         for endpoint in asked {
             self.ask_role(&endpoint);

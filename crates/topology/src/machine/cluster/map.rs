@@ -88,11 +88,17 @@ impl ClusterResolver {
                 .collect();
             // While a failover goes on, the failed primary may still stand beside the new one.
             let is_primary = |node: &&&NodeView| node.role == Role::Primary;
+            let is_gone = |node: &NodeView| {
+                let is_lost = |e: &Endpoint| self.lost.iter().any(|lost| lost.primary == *e);
+                node.health == Health::Failed || node.endpoint.as_ref().is_some_and(is_lost)
+            };
             let primary = nodes
                 .iter()
                 .filter(is_primary)
                 .find(|node| node.health != Health::Failed)
                 .or_else(|| nodes.iter().find(is_primary))
+                // After a failover the dead primary goes on as one without slots, until it comes back as a replica.
+                .filter(|node| !shard.slots.is_empty() || !is_gone(node))
                 .map(|node| node.id.as_str());
             let mut number = None;
             let mut replicas = Vec::new();

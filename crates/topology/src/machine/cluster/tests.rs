@@ -332,6 +332,57 @@ fn a_view_that_calls_a_primary_failed_is_reason_enough_to_ask_its_replica() {
 }
 
 #[test]
+fn a_dead_primary_without_slots_is_no_primary() {
+    let mut scene = Scene::new();
+    scene.kill_7001();
+    scene.promote_7011();
+    // As real nodes tell it: the dead one keeps its role, in a shard of its own; first nobody calls it failed.
+    let dead = Shard { primary: 7001, replica: 7099, slots: Vec::new(), failed: false };
+    scene.shards[0].replica = 7012;
+    scene.shards.push(dead);
+    scene.nodes.insert(7011, Node::Stopped);
+    scene.run_to(1200);
+    assert_eq!((scene.owner(0), scene.owner(4999)), (7011, 7011));
+    let primaries = |scene: &Scene| scene.topology.primaries().map(|n| n.endpoint.port()).collect::<Vec<_>>();
+    assert_eq!(primaries(&scene), [7011, 7002, 7003]);
+    scene.shards[3].failed = true;
+    scene.moved(5000, 7002);
+    scene.run_to(40_000);
+    assert_eq!(primaries(&scene), [7011, 7002, 7003]);
+    // A sound one without slots is one: it may be given some.
+    scene.nodes.clear();
+    scene.shards[3].failed = false;
+    scene.run_to(80_000);
+    assert_eq!(primaries(&scene), [7011, 7002, 7003, 7001]);
+}
+
+#[test]
+fn slots_of_a_lost_primary_are_found_with_whoever_took_them() {
+    let mut scene = Scene::new();
+    scene.kill_7001();
+    scene.nodes.insert(7011, Node::Refuses);
+    scene.run_to(1500);
+    scene.shards[0].slots.clear();
+    scene.shards[0].failed = true;
+    scene.shards[1].slots = vec![(0, 9999)];
+    scene.run_to(4000);
+    assert_eq!((scene.owner(0), scene.owner(4999)), (7002, 7002));
+    // It stays dead: it is asked for no more.
+    let (asked, views) = (scene.roles_asked.len(), scene.views_asked.len());
+    scene.run_to(20_000);
+    assert_eq!((scene.roles_asked.len(), scene.views_asked.len()), (asked, views));
+}
+
+#[test]
+fn a_lost_primary_whose_slots_nobody_takes_costs_few_maps() {
+    let mut scene = Scene::new();
+    scene.kill_7001();
+    scene.shards[0].failed = true;
+    scene.run_to(61_000);
+    assert!(scene.views_asked.len() <= 10, "{:?}", scene.views_asked);
+}
+
+#[test]
 fn only_our_own_connection_was_lost() {
     let mut scene = Scene::new();
     scene.tell(Input::ConnectionLost { endpoint: at(7001) });
