@@ -9,6 +9,15 @@ use evenkeel_testkit::server::EmbeddedServer;
 /// A key in slot 5061, of the first of three nodes.
 const KEY: &str = "bar";
 
+async fn until(client: &Client, is_so: impl Fn(&[EndpointHealth]) -> bool) {
+    let so = async {
+        while !is_so(&client.health().endpoints) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), so).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commands_that_wait_for_a_dead_node_go_where_its_slots_went() {
     let server = EmbeddedServer::builder().addresses(3).cluster().start().await.unwrap();
@@ -17,20 +26,15 @@ async fn commands_that_wait_for_a_dead_node_go_where_its_slots_went() {
     let client = Client::connect(url).await.unwrap();
     assert_eq!(client.incr(KEY).await.unwrap(), 1);
     server.retire(0).await;
+    let is_ready = |node: &EndpointHealth| node.state == ConnectionState::Ready;
+    until(&client, |nodes| !nodes.iter().all(is_ready)).await;
     let waiting: Vec<_> = (0..4)
         .map(|_| {
             let client = client.clone();
             tokio::spawn(async move { client.incr(KEY).timeout(Duration::from_secs(30)).await })
         })
         .collect();
-    // Until the map says so, the node has its slots: the map changes when the commands wait for it already.
-    let lost = async {
-        let is_ready = |node: &EndpointHealth| node.state == ConnectionState::Ready;
-        while client.health().endpoints.iter().all(is_ready) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), lost).await.unwrap();
+    until(&client, |nodes| nodes.iter().any(|node| node.in_flight == 4)).await;
     // It stays in the map as a failed primary without slots, and is nobody's replica.
     server.move_slots(&SlotRanges::from_ranges([0..=5461]), 1).unwrap();
     let mut values = Vec::new();
