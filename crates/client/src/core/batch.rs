@@ -138,7 +138,15 @@ async fn send_group(
         Outcome::Reply(reply) => vec![reply],
         Outcome::Replies(replies) => replies,
         Outcome::Failed(failure) if retry::is_rerouted(core, &node, failure) => {
-            return one_by_one(core, unit, timeout).await;
+            let place = call.place();
+            let stood = |index| place.map(|place| Stood { lane: lane.clone(), place, index, _call: None });
+            let given_back = (0..)
+                .zip(unit)
+                .map(|(index, command)| retry::given_back(Arc::clone(core), command, timeout, stood(index)))
+                .collect();
+            // They have lined up: nobody needs to wait for this unit any more.
+            drop(call);
+            return join(given_back).await;
         }
         Outcome::Failed(failure) => {
             let error = failure::command(failure, &lane, timeout, core.config());
@@ -146,7 +154,8 @@ async fn send_group(
         }
         _ => return unit.iter().map(|_command| Err(Error::closed(Executed::Maybe))).collect(),
     };
-    let place = call.place();
+    // What was answered had a place.
+    let place = call.place().unwrap_or_default();
     let mut results = Vec::with_capacity(replies.len());
     let mut again: Vec<Again> = Vec::new();
     for (index, (command, reply)) in (0..).zip(unit.iter().zip(replies)) {
@@ -172,12 +181,10 @@ async fn send_group(
     results
 }
 
+/// Each takes its place when it is polled first, in this order, so that nothing that comes later passes any of them.
 async fn one_by_one(core: &Arc<Core>, unit: Vec<Command>, timeout: Duration) -> Vec<Result<Reply, Error>> {
-    let mut results = Vec::with_capacity(unit.len());
-    for command in unit {
-        results.push(retry::unrouted(Arc::clone(core), command, timeout).await);
-    }
-    results
+    let sending = unit.into_iter().map(|command| retry::unrouted(Arc::clone(core), command, timeout));
+    join(sending.collect()).await
 }
 
 /// Waits for all, at the same time.
@@ -283,7 +290,7 @@ pub(super) async fn transaction(
         let node = node.ok_or_else(|| Error::closed(Executed::No))?;
         let lane = node.lane(slot).cloned().ok_or_else(|| Error::closed(Executed::No))?;
         let confirmed = match &turn {
-            Some(turn) => turn.confirm(),
+            Some(turn) => turn.confirm(&lane),
             None => !core.fences.stands(|| slot.map(Slot::number)),
         };
         if !confirmed {
@@ -294,18 +301,21 @@ pub(super) async fn transaction(
         let mut is_placed = !core.routes().is_cluster();
         let outcome = std::future::poll_fn(|cx| {
             let outcome = call.poll_unit(&unit, cx);
-            if !std::mem::replace(&mut is_placed, true) {
+            if call.place().is_some() && !std::mem::replace(&mut is_placed, true) {
                 if let Some(command) = unit.iter().find(|command| command.slot().is_some()) {
                     core.check_owner(command, &node);
                 }
                 // It has its place: the next one of its slot may go.
-                turn = None;
+                if let Some(turn) = turn.take() {
+                    turn.placed(&lane);
+                }
             }
             outcome
         })
         .await;
         let mut line_up = || {
-            let stood = Stood { lane: lane.clone(), place: call.place(), index: 0, _call: None };
+            let place = call.place()?;
+            let stood = Stood { lane: lane.clone(), place, index: 0, _call: None };
             let slot = slot.filter(|_| core.routes().is_cluster())?;
             let turn = core.fences.enter_refused(slot.number(), &stood, key);
             key = Some(turn.key());

@@ -2,7 +2,8 @@
 //!
 //! A fence stands at a slot from the first refusal, or from the map that names another owner, until the lane that served the
 //! slot owes nothing of it any more. Meanwhile new commands of the slot wait; then those that were refused go first, in the
-//! order in which they had been sent, and the others behind them. One goes when the one before it has its place in a lane.
+//! order in which they had been sent, and the others behind them. One goes when the one before it has its place in a lane;
+//! to another lane than that one's only when the one before it is answered, because they do not all choose by the same map.
 //!
 //! ```text
 //! gathering --the lanes owe nothing of the slot--> letting go, one after the other --nobody waits--> gone
@@ -27,8 +28,9 @@ use parking_lot::Mutex;
 
 use super::{Core, clock, node::Node, route::Routes, spawn};
 
-/// A lane that answers nothing for so long holds nobody up any more.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// A lane that still owes something after so long holds nobody up any more; one that says nothing at all is suspect, and
+/// let go, well before.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Between two looks at what lanes owe; the first ones follow at once.
 const LOOK: Duration = Duration::from_millis(1);
@@ -55,10 +57,21 @@ pub(super) struct Stood {
 }
 
 impl Stood {
-    /// Where a command that was sent to this node by itself had stood.
-    pub(super) fn at(node: &Node, command: &Command, place: u64, call: Option<LaneCall>) -> Option<Self> {
+    /// Where a command that was sent to this node by itself had stood; `None` when it never had a place there, and goes behind
+    /// everybody.
+    pub(super) fn at(
+        node: &Node,
+        command: &Command,
+        place: Option<u64>,
+        call: Option<LaneCall>,
+    ) -> Option<Self> {
         let slot = if node.has_one_lane() { None } else { command.slot() };
-        node.lane(slot).map(|lane| Self { lane: lane.clone(), place, index: 0, _call: call })
+        node.lane(slot).zip(place).map(|(lane, place)| Self {
+            lane: lane.clone(),
+            place,
+            index: 0,
+            _call: call,
+        })
     }
 }
 
@@ -69,6 +82,8 @@ struct Fence {
     lanes: Vec<Lane>,
     /// Those that may still owe something, and since when.
     sources: Vec<(Lane, Instant)>,
+    /// Where the last one went that had its turn.
+    last: Option<Lane>,
     line: BTreeMap<Key, Option<Waker>>,
     next: u64,
     turn: Option<Key>,
@@ -92,7 +107,8 @@ impl Fence {
             return false;
         }
         self.forget_settled(slot);
-        if !self.sources.is_empty() {
+        let is_last = |lane: &Lane| self.last.as_ref().is_some_and(|last| last.id() == lane.id());
+        if self.sources.iter().any(|(lane, _)| self.line.is_empty() || !is_last(lane)) {
             return false;
         }
         match self.line.first_entry() {
@@ -105,6 +121,15 @@ impl Fence {
             }
             None => true,
         }
+    }
+
+    /// Whether one may be placed in this lane next: nothing is owed elsewhere.
+    fn is_free_for(&mut self, slot: u16, lane: &Lane) -> bool {
+        if let Some(last) = self.last.take_if(|last| last.id() != lane.id()) {
+            self.watch(&last);
+        }
+        self.forget_settled(slot);
+        self.sources.iter().all(|(source, _)| source.id() == lane.id() && self.last.is_some())
     }
 
     /// Lanes that owe nothing of the slot any more, or answer nobody, hold nobody up.
@@ -193,6 +218,8 @@ impl Fences {
         let mut inner = self.inner.lock();
         let (fence, is_new) = inner.fence(slot);
         let lane = fence.watch(&stood.lane);
+        // Whoever follows waits until all that it refused have lined up.
+        fence.last.take_if(|last| last.id() == stood.lane.id());
         let key = before.filter(|key| key.fence == fence.number).unwrap_or(Key {
             is_fresh: false,
             lane,
@@ -311,21 +338,28 @@ impl Turn {
         std::future::poll_fn(|cx| self.poll(cx)).await;
     }
 
-    /// Whether the turn still stands, once a node was chosen: the slot may have moved on meanwhile, and a lane owe something
-    /// of it again. If not, it is given back, and [`comes`](Self::comes) waits for the next one.
-    pub(super) fn confirm(&self) -> bool {
+    /// Whether the turn still stands, once a lane was chosen: the slot may have moved on meanwhile, and another lane owe
+    /// something of it. If not, it is given back, and [`comes`](Self::comes) waits for the next one.
+    pub(super) fn confirm(&self, lane: &Lane) -> bool {
         let mut inner = self.fences.inner.lock();
         let left = inner.leaves(self.slot).cloned();
         let Some(fence) = inner.slots.get_mut(&self.slot) else { return true };
-        if let Some(lane) = left {
-            fence.watch(&lane);
+        if let Some(left) = left {
+            fence.watch(&left);
         }
-        fence.forget_settled(self.slot);
-        if fence.sources.is_empty() {
+        if fence.is_free_for(self.slot, lane) {
             return true;
         }
         fence.turn.take_if(|turn| *turn == self.key);
         false
+    }
+
+    /// Ends the turn of a command that has its place in this lane.
+    pub(super) fn placed(self, lane: &Lane) {
+        let mut inner = self.fences.inner.lock();
+        if let Some(fence) = inner.slots.get_mut(&self.slot).filter(|fence| fence.number == self.key.fence) {
+            fence.last = Some(lane.clone());
+        }
     }
 
     fn poll(&self, cx: &Context<'_>) -> Poll<()> {

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use evenkeel_pool::{Failure, LaneCall, Outcome};
+use evenkeel_pool::{Failure, Lane, LaneCall, Outcome, Readiness};
 use evenkeel_protocol::{Command, Endpoint, Refusal, Reply, ServerError, Slot};
 
 use super::{
@@ -122,11 +122,17 @@ impl Trip {
     }
 
     /// Whether its turn still stands, or it still needs none, now that its node was chosen.
-    fn confirmed(&self) -> bool {
-        match &self.turn {
-            Some(turn) => turn.confirm(),
-            None => !self.core.fences.stands(|| self.command.slot().map(Slot::number)),
+    fn confirmed(&self, node: &Node) -> bool {
+        match (&self.turn, self.lane(node)) {
+            (Some(turn), Some(lane)) => turn.confirm(lane),
+            (Some(_), None) => true,
+            (None, _) => !self.core.fences.stands(|| self.command.slot().map(Slot::number)),
         }
+    }
+
+    /// The lane of a node that takes the command.
+    fn lane<'a>(&self, node: &'a Node) -> Option<&'a Lane> {
+        node.lane(if node.has_one_lane() { None } else { self.command.slot() })
     }
 
     /// Waits a little longer each time, or until the topology changes.
@@ -200,8 +206,7 @@ impl Trip {
 
     async fn send(&mut self, node: &Arc<Node>, asking: bool) -> Next {
         let left = self.left();
-        let slot = if node.has_one_lane() { None } else { self.command.slot() };
-        let Some(lane) = node.lane(slot).cloned() else {
+        let Some(lane) = self.lane(node).cloned() else {
             return Next::Done(Err(Error::closed(Executed::No)));
         };
         let at = Some(lane.endpoint());
@@ -221,7 +226,7 @@ impl Trip {
         self.is_placed = !self.core.routes().is_cluster();
         loop {
             let outcome = self.outcome(&mut call, &unit, node, &lane).await;
-            self.stood = Some(Stood { lane: lane.clone(), place: call.place(), index: 0, _call: None });
+            self.stood = call.place().map(|place| Stood { lane: lane.clone(), place, index: 0, _call: None });
             match outcome {
                 Some(Outcome::MayResend) => {}
                 Some(Outcome::Reply(reply)) => return self.answered(at, reply).await,
@@ -257,7 +262,7 @@ impl Trip {
         call: &mut LaneCall,
         unit: &[Command],
         node: &Arc<Node>,
-        lane: &evenkeel_pool::Lane,
+        lane: &Lane,
     ) -> Option<Outcome> {
         loop {
             let changed = self.core.changed();
@@ -265,15 +270,20 @@ impl Trip {
                 biased;
                 outcome = std::future::poll_fn(|cx| {
                     let outcome = call.poll_unit(unit, cx);
-                    if !std::mem::replace(&mut self.is_placed, true) {
+                    // In a lane that is closed it has none, and keeps its turn.
+                    if call.place().is_some() && !std::mem::replace(&mut self.is_placed, true) {
                         self.core.check_owner(&self.command, node);
                         // It has its place: the next one of its slot may go.
-                        self.turn = None;
+                        if let Some(turn) = self.turn.take() {
+                            turn.placed(lane);
+                        }
                     }
                     outcome
                 }) => return Some(outcome),
                 () = changed => {
-                    if lane.readiness() != evenkeel_pool::Readiness::Ready && call.withdraw() {
+                    // While its node is the owner, what came later waits behind it in the same lane: it would be passed.
+                    let is_owner = self.core.routes().node(&self.command).is_some_and(|owner| Arc::ptr_eq(owner, node));
+                    if !is_owner && lane.readiness() != Readiness::Ready && call.withdraw() {
                         return None;
                     }
                 }
@@ -312,12 +322,12 @@ impl Trip {
                 Next::Send { .. } | Next::Route if !self.turn().await => {
                     Next::Done(Err(Error::timeout(Phase::Topology, self.timeout, None, Executed::No)))
                 }
-                Next::Send { node, asking } if !self.confirmed() => Next::Send { node, asking },
+                Next::Send { node, asking } if !self.confirmed(&node) => Next::Send { node, asking },
                 Next::Send { node, asking } => self.send(&node, asking).await,
                 Next::Route => {
                     let node = self.core.routes().node(&self.command).cloned();
                     if let Some(node) = node {
-                        if self.confirmed() { self.send(&node, false).await } else { Next::Route }
+                        if self.confirmed(&node) { self.send(&node, false).await } else { Next::Route }
                     } else {
                         self.core.complain_unowned();
                         if self.wait().await {

@@ -8,6 +8,7 @@ mod handoff_kinds;
 mod load;
 mod login;
 mod lost_node;
+mod order;
 mod pubsub;
 mod sentinel;
 mod single;

@@ -40,7 +40,9 @@ impl Cluster {
         let target_id = id(&mut target, to).await?;
         let mut others = Vec::new();
         for node in self.view(to).await? {
-            if node.is_primary() && node.addr != from && node.addr != to {
+            // One without slots may be a replica already of which the news has not come this far.
+            let is_other = node.addr != from && node.addr != to;
+            if is_other && node.is_primary() && !node.slots.is_empty() {
                 others.push(self.nodes.control(node.addr).await?);
             }
         }

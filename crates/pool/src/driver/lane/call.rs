@@ -34,9 +34,12 @@ pub struct LaneCall<L: Borrow<Lane> = Lane> {
     lane: L,
     timeout: Duration,
     state: State,
-    /// Its place in the lane's order, once it has one.
-    place: u64,
+    /// Its place in the lane's order, or behind all of them in the line for room, once it has one.
+    place: Option<u64>,
 }
+
+/// Places in the line for room lie behind every place in the order.
+const LINE: u64 = 1 << 63;
 
 impl<L: Borrow<Lane>> fmt::Debug for LaneCall<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -47,7 +50,7 @@ impl<L: Borrow<Lane>> fmt::Debug for LaneCall<L> {
 impl<L: Borrow<Lane>> LaneCall<L> {
     /// A command that takes its place at its first poll, as [`Lane::call`].
     pub fn new(lane: L, timeout: Duration) -> Self {
-        Self { lane, timeout, state: State::Fresh, place: 0 }
+        Self { lane, timeout, state: State::Fresh, place: None }
     }
 
     /// What keeps the place of a command that was refused or given back, until it is dropped; with a lane of its own.
@@ -118,11 +121,12 @@ impl<L: Borrow<Lane>> LaneCall<L> {
         }
         match append {
             Append::Queued(ticket) => {
-                self.place = ticket.place();
+                self.place = Some(ticket.place());
                 self.state = State::Placed(ticket);
                 Poll::Pending
             }
             Append::Full(place) => {
+                self.place = Some(LINE | place);
                 self.state = State::InLine(place);
                 Poll::Pending
             }
@@ -160,8 +164,9 @@ impl<L: Borrow<Lane>> LaneCall<L> {
         }
     }
 
-    /// Its place in the lane's order: of two commands of a lane the one with the lower place was sent first. 0 before it has one.
-    pub fn place(&self) -> u64 {
+    /// Its place in the lane's order: of two commands of a lane the one with the lower place was sent first. `None` before it
+    /// has one, and for good when the lane was closed already at its first poll.
+    pub fn place(&self) -> Option<u64> {
         self.place
     }
 
