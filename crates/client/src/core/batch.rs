@@ -287,7 +287,15 @@ pub(super) async fn transaction(
         }
         let node = unit.iter().find(|command| command.slot().is_some()).or_else(|| unit.first());
         let node = node.and_then(|command| core.routes().node(command).cloned());
-        let node = node.ok_or_else(|| Error::closed(Executed::No))?;
+        let Some(node) = node else {
+            // Nobody owns the slot just now.
+            core.complain_unowned();
+            pause(core).await;
+            if super::clock::now() >= deadline {
+                return Err(Error::timeout(Phase::Topology, timeout, None, Executed::No));
+            }
+            continue;
+        };
         let lane = node.lane(slot).cloned().ok_or_else(|| Error::closed(Executed::No))?;
         let confirmed = match &turn {
             Some(turn) => turn.confirm(&lane),
@@ -326,10 +334,9 @@ pub(super) async fn transaction(
                 Verdict::Done(result) => return result,
                 Verdict::Again => {
                     turn = line_up();
-                    let changed = core.changed();
-                    let _either = tokio::time::timeout(Duration::from_millis(20), changed).await;
+                    pause(core).await;
                     if super::clock::now() >= deadline {
-                        return Err(Error::closed(Executed::No));
+                        return Err(Error::timeout(Phase::Topology, timeout, None, Executed::No));
                     }
                 }
             },
@@ -338,6 +345,11 @@ pub(super) async fn transaction(
             _ => return Err(Error::closed(Executed::Maybe)),
         }
     }
+}
+
+/// Until the map changes, or somebody may have changed his mind.
+async fn pause(core: &Core) {
+    let _either = tokio::time::timeout(Duration::from_millis(20), core.changed()).await;
 }
 
 enum Verdict {

@@ -222,12 +222,17 @@ impl Director {
                 if attempt == 0 && core.routes().is_cluster() {
                     // A node that dies takes with it what it was given to spread, whichever node our link is on.
                     core.pubsub().gap(false, |_family, _name| true);
+                    core.adopt_topology();
                 }
                 if core.speaks_for(carrier) {
                     core.events().emit(&Event::Reconnecting { endpoint, attempt, delay });
                 }
             }
-            Report::Suspect(endpoint) => core.connection_lost(&endpoint),
+            Report::Suspect(endpoint) => {
+                core.connection_lost(&endpoint);
+                // If it owns nothing any more, nobody else ends what waits for its answers.
+                core.adopt_topology();
+            }
             _ => {}
         }
     }

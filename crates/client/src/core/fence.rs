@@ -28,9 +28,9 @@ use parking_lot::Mutex;
 
 use super::{Core, clock, node::Node, route::Routes, spawn};
 
-/// A lane that still owes something after so long holds nobody up any more; one that says nothing at all is suspect, and
-/// let go, well before.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// A lane that still owes something after so long holds nobody up any more. What it owes ends before: by its answers, by the
+/// deadlines of those who wait for them, or with the node, when it is silent and the map has given all its slots away.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Between two looks at what lanes owe; the first ones follow at once.
 const LOOK: Duration = Duration::from_millis(1);
@@ -132,12 +132,11 @@ impl Fence {
         self.sources.iter().all(|(source, _)| source.id() == lane.id() && self.last.is_some())
     }
 
-    /// Lanes that owe nothing of the slot any more, or answer nobody, hold nobody up.
+    /// Lanes that owe nothing of the slot any more hold nobody up.
     fn forget_settled(&mut self, slot: u16) {
         let now = clock::now();
-        self.sources.retain(|(lane, since)| {
-            !lane.is_suspect() && now.saturating_duration_since(*since) < PATIENCE && lane.owes(slot)
-        });
+        self.sources
+            .retain(|(lane, since)| now.saturating_duration_since(*since) < PATIENCE && lane.owes(slot));
     }
 }
 

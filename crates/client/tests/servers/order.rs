@@ -73,6 +73,9 @@ impl Stream {
             let mut results = Vec::new();
             let mut flying: VecDeque<Sending> = VecDeque::new();
             let mut number = 0;
+            // A list of millions would make the server stand still when it moves.
+            let mut pace = tokio::time::interval(Duration::from_millis(2));
+            pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             while !stopped.load(Ordering::Relaxed) || !flying.is_empty() {
                 while flying.len() < IN_FLIGHT && !stopped.load(Ordering::Relaxed) {
                     let mut next = send(&client, &name, number);
@@ -100,7 +103,7 @@ impl Stream {
                 .await;
                 results.extend(answered);
                 count.send_replace(results.len());
-                tokio::task::yield_now().await;
+                pace.tick().await;
             }
             results
         });

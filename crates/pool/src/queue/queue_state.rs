@@ -224,7 +224,9 @@ impl Completion {
     fn may_be_refused(&self) -> bool {
         match &self.state {
             State::Done(outcome) => outcome.may_be_refused(),
-            State::Waiting(_) | State::Abandoned | State::Refused => true,
+            State::Waiting(_) | State::Refused => true,
+            // Nobody sends it again.
+            State::Abandoned => false,
         }
     }
 }
