@@ -202,6 +202,7 @@ async fn failovers_and_reshards_keep_the_order_of_a_slot() {
             let other = cluster.owner(16383).await.unwrap().addr;
             for (from, to) in [(replica, other), (other, replica)] {
                 cluster.reshard(0..=499, from, to).await.unwrap();
+                cluster.wait_for_owner(499, to).await.unwrap();
                 for stream in &streams {
                     stream.settle().await;
                 }
