@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use evenkeel_pool::{LinkId, Readiness, machine::ChannelKind};
 use evenkeel_protocol::{Endpoint, Refusal, ServerError, Slot, maintenance::SlotMove};
-use evenkeel_topology::{Change, ResolveError, Topology, diff, machine::Report};
+use evenkeel_topology::{ResolveError, Topology, machine::Report};
 
 use super::{
     Core,
@@ -174,15 +174,22 @@ impl Core {
         self.replace_subscriptions();
     }
 
-    /// Runs of slots that have another node in `after`, with the node before.
+    /// Runs of slots that have another node in `after`, or none for a while, with the node before.
     fn moving(after: &Topology, before: &ClusterRoutes) -> Vec<(RangeInclusive<u16>, Arc<Node>)> {
-        let moved = diff(before.topology(), after).into_iter().filter_map(|change| match change {
-            Change::SlotsMoved { slots, from: Some(from), .. } => {
-                before.nodes().get(&from).map(|node| (slots, Arc::clone(node)))
+        let mut moving: Vec<(RangeInclusive<u16>, Arc<Node>)> = Vec::new();
+        for (range, owner) in before.topology().slot_ranges() {
+            let Some(node) = before.nodes().get(owner) else { continue };
+            let mut run: Option<RangeInclusive<u16>> = None;
+            for slot in range {
+                if after.primary_of(Slot::new(slot)) != Some(owner) {
+                    run = Some(run.map_or(slot..=slot, |run| *run.start()..=slot));
+                } else if let Some(run) = run.take() {
+                    moving.push((run, Arc::clone(node)));
+                }
             }
-            _ => None,
-        });
-        moved.collect()
+            moving.extend(run.map(|run| (run, Arc::clone(node))));
+        }
+        moving
     }
 
     fn routes_node(&self, endpoint: &Endpoint, cluster: &ClusterRoutes) -> Option<Arc<Node>> {

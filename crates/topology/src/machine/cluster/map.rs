@@ -76,6 +76,13 @@ pub(super) fn with_moved_runs(
 }
 
 impl ClusterResolver {
+    /// Whether a node is known as the primary of these slots.
+    fn served(&self, slots: &[RangeInclusive<u16>], node: &NodeView) -> bool {
+        let first = slots.first().and_then(|run| Slot::new(*run.start()));
+        let owner = first.and_then(|first| self.published.primary_of(Some(first)));
+        owner.is_some() && owner == node.endpoint.as_ref()
+    }
+
     /// The snapshot that a view describes, of the nodes that the policy allows.
     pub(super) fn draft(&mut self, view: &ClusterView) -> Topology {
         let mut draft = Draft::new(Mode::Cluster);
@@ -97,6 +104,8 @@ impl ClusterResolver {
                 .filter(is_primary)
                 .find(|node| node.health != Health::Failed)
                 .or_else(|| nodes.iter().find(is_primary))
+                // A node may have seen the old primary step down and not yet the new one step up.
+                .or_else(|| nodes.iter().find(|node| self.served(&shard.slots, node)))
                 // After a failover the dead primary goes on as one without slots, until it comes back as a replica.
                 .filter(|node| !shard.slots.is_empty() || !is_gone(node))
                 .map(|node| node.id.as_str());
@@ -107,6 +116,7 @@ impl ClusterResolver {
                 let is_primary = Some(node.id.as_str()) == primary;
                 let role = match node.role {
                     Role::Primary if !is_primary => Role::Unknown,
+                    _ if is_primary => Role::Primary,
                     role => role,
                 };
                 let index = draft.node(Node {

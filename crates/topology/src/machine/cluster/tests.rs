@@ -357,6 +357,24 @@ fn a_dead_primary_without_slots_is_no_primary() {
 }
 
 #[test]
+fn a_shard_whose_view_has_no_primary_keeps_the_one_that_is_known() {
+    let mut scene = Scene::new();
+    let mut view = scene.view();
+    for node in &mut view.shards[0].nodes {
+        node.role = Role::Replica;
+    }
+    scene.views = [7001, 7002, 7003, 7011, 7012, 7013].map(|port| (port, view.clone())).into();
+    scene.moved(5000, 7002);
+    scene.run_to(2000);
+    assert_eq!((scene.owner(0), scene.owner(4999)), (7001, 7001));
+    scene.views.clear();
+    scene.promote_7011();
+    scene.moved(5000, 7002);
+    scene.run_to(4000);
+    assert_eq!((scene.owner(0), scene.owner(4999)), (7011, 7011));
+}
+
+#[test]
 fn slots_of_a_lost_primary_are_found_with_whoever_took_them() {
     let mut scene = Scene::new();
     scene.kill_7001();
