@@ -3,7 +3,7 @@
 use std::{ops::Range, pin::Pin, sync::Arc, time::Duration};
 
 use evenkeel_pool::{Lane, LaneCall, LaneId, Outcome};
-use evenkeel_protocol::{Command, Reply, Slot, command::LaneRefusal};
+use evenkeel_protocol::{Command, Endpoint, Refusal, Reply, ServerError, Slot, command::LaneRefusal};
 
 use super::{
     CallOptions, Core, failure,
@@ -274,6 +274,8 @@ pub(super) async fn transaction(
     unit.push(Command::new("EXEC"));
     let slot = unit.iter().find_map(Command::slot);
     let (mut turn, mut key): (Option<Turn>, Option<Key>) = (None, None);
+    // The node that takes it although it does not own the slot yet.
+    let mut asked: Option<Arc<Node>> = None;
     loop {
         if let Some(slot) = slot.filter(|_| turn.is_none()) {
             turn = core.fences.enter(slot.number());
@@ -286,7 +288,8 @@ pub(super) async fn transaction(
             }
         }
         let node = unit.iter().find(|command| command.slot().is_some()).or_else(|| unit.first());
-        let node = node.and_then(|command| core.routes().node(command).cloned());
+        let asking = asked.is_some();
+        let node = asked.take().or_else(|| node.and_then(|command| core.routes().node(command).cloned()));
         let Some(node) = node else {
             // Nobody owns the slot just now.
             core.complain_unowned();
@@ -302,13 +305,17 @@ pub(super) async fn transaction(
             None => !core.fences.stands(|| slot.map(Slot::number)),
         };
         if !confirmed {
+            asked = asking.then_some(node);
             continue;
         }
+        // Inside MULTI what ASKING allows goes on until EXEC.
+        let whole: Vec<Command> =
+            asking.then(|| Command::new("ASKING")).into_iter().chain(unit.iter().cloned()).collect();
         let left = deadline.saturating_duration_since(super::clock::now());
         let mut call = lane.call(left);
         let mut is_placed = !core.routes().is_cluster();
         let outcome = std::future::poll_fn(|cx| {
-            let outcome = call.poll_unit(&unit, cx);
+            let outcome = call.poll_unit(&whole, cx);
             if call.place().is_some() && !std::mem::replace(&mut is_placed, true) {
                 if let Some(command) = unit.iter().find(|command| command.slot().is_some()) {
                     core.check_owner(command, &node);
@@ -330,16 +337,25 @@ pub(super) async fn transaction(
             Some(turn)
         };
         match outcome {
-            Outcome::Replies(replies) => match judge(core, &unit, replies, &node) {
-                Verdict::Done(result) => return result,
-                Verdict::Again => {
-                    turn = line_up();
-                    pause(core).await;
-                    if super::clock::now() >= deadline {
-                        return Err(Error::timeout(Phase::Topology, timeout, None, Executed::No));
+            Outcome::Replies(mut replies) => {
+                match judge(core, &unit, replies.split_off(usize::from(asking)), &node) {
+                    Verdict::Done(result) => return result,
+                    Verdict::Ask(target) => {
+                        turn = line_up();
+                        asked = core.node_at(&target);
+                        if super::clock::now() >= deadline {
+                            return Err(Error::timeout(Phase::Topology, timeout, None, Executed::No));
+                        }
+                    }
+                    Verdict::Again => {
+                        turn = line_up();
+                        pause(core).await;
+                        if super::clock::now() >= deadline {
+                            return Err(Error::timeout(Phase::Topology, timeout, None, Executed::No));
+                        }
                     }
                 }
-            },
+            }
             Outcome::Failed(failure) if retry::is_rerouted(core, &node, failure) => turn = line_up(),
             Outcome::Failed(failure) => return Err(failure::command(failure, &lane, timeout, core.config())),
             _ => return Err(Error::closed(Executed::Maybe)),
@@ -356,9 +372,12 @@ enum Verdict {
     Done(Result<Reply, Error>),
     /// Nothing ran, and it may go again as a whole.
     Again,
+    /// Nothing ran, and it may go again as a whole at this node, which does not own the slot yet.
+    Ask(Endpoint),
 }
 
-/// EXECABORT proves that nothing ran; the refusal that caused it says whether another try is worth it.
+/// EXECABORT proves that nothing ran; the refusal that caused it says whether another try is worth it. So does a refusal as the
+/// reply of EXEC itself: the slot left between queueing and EXEC, and the server looks before it runs anything.
 fn judge(core: &Core, unit: &[Command], replies: Vec<Reply>, node: &Node) -> Verdict {
     let refused = unit
         .iter()
@@ -369,20 +388,30 @@ fn judge(core: &Core, unit: &[Command], replies: Vec<Reply>, node: &Node) -> Ver
     let Some(exec) = replies.into_iter().next_back() else {
         return Verdict::Done(Err(Error::closed(Executed::Maybe)));
     };
+    let again = |error: &ServerError| {
+        if let Some(owner) = super::complaints::redirected(core, node, error) {
+            core.moved(owner.0, &owner.1);
+            return Some(Verdict::Again);
+        }
+        if let (Some(Refusal::Ask { target, .. }), Some(here)) = (Refusal::parse(error), node.endpoint()) {
+            let there = target.resolve(&here);
+            return core.allows(&there).then_some(Verdict::Ask(there));
+        }
+        retry::is_passing(core, error).then_some(Verdict::Again)
+    };
     match (exec.error(), refused) {
         (None, _) => Verdict::Done(Ok(exec)),
         (Some(_abort), Some((place, command, error))) => {
-            if let Some(owner) = super::complaints::redirected(core, node, &error) {
-                core.moved(owner.0, &owner.1);
-                return Verdict::Again;
-            }
-            if retry::is_passing(core, &error) {
-                return Verdict::Again;
+            if let Some(verdict) = again(&error) {
+                return verdict;
             }
             // MULTI stands before the caller's first command.
             Verdict::Done(Err(Error::not_queued(error, command, place.saturating_sub(1), node.endpoint())))
         }
         (Some(error), None) => {
+            if let Some(verdict) = again(&error) {
+                return verdict;
+            }
             let last = unit.last().cloned().unwrap_or_else(|| Command::new("EXEC"));
             Verdict::Done(Err(Error::server(error, &last, node.endpoint())))
         }
