@@ -54,7 +54,6 @@ impl Client {
         Error: From<C::Error>,
     {
         let config = config.try_into()?;
-        config.check_tls()?;
         for warning in config.warnings() {
             tracing::warn!(target: "evenkeel::config", "{warning}");
         }

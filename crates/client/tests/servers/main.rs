@@ -11,4 +11,6 @@ mod pubsub;
 mod sentinel;
 mod single;
 mod surface;
+#[cfg(feature = "tls")]
+mod tls;
 mod whole_cluster;
