@@ -8,9 +8,11 @@ mod handoff_kinds;
 mod load;
 mod login;
 mod pubsub;
+mod seeds;
 mod sentinel;
 mod single;
 mod surface;
 #[cfg(feature = "tls")]
 mod tls;
+mod topologies;
 mod whole_cluster;
