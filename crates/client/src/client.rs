@@ -15,6 +15,7 @@ use crate::{
     lease::Lease,
     pipeline::Pipeline,
     pubsub::{Family, Subscribing},
+    topology::{Topology, TopologyStream},
     transaction::Transaction,
 };
 
@@ -54,7 +55,6 @@ impl Client {
         Error: From<C::Error>,
     {
         let config = config.try_into()?;
-        config.check_tls()?;
         for warning in config.warnings() {
             tracing::warn!(target: "evenkeel::config", "{warning}");
         }
@@ -111,9 +111,36 @@ impl Client {
         crate::Scan::new(&self.core)
     }
 
-    /// The deployment as it is known: nodes, roles, slots, epoch; `None` for a single server, whom nobody describes.
-    pub fn topology(&self) -> Option<Arc<evenkeel_topology::Topology>> {
-        self.core.reader().map(evenkeel_topology::driver::TopologyReader::load)
+    /// The deployment as it is known: nodes with roles, health, zones and lag, slots, sentinels, epoch and generation. It can be
+    /// printed, and with the feature `serde` serialised. Asks nobody.
+    ///
+    /// ```no_run
+    /// # async fn run(client: &evenkeel_client::Client) {
+    /// println!("{}", client.topology());
+    /// # }
+    /// ```
+    pub fn topology(&self) -> Arc<Topology> {
+        self.core.reader().load()
+    }
+
+    /// What changes in the deployment from here on.
+    ///
+    /// ```no_run
+    /// # async fn run(client: &evenkeel_client::Client) {
+    /// use evenkeel_client::topology::Change;
+    ///
+    /// let mut changes = client.topology_changes();
+    /// while let Some(update) = changes.recv().await {
+    ///     for change in &update.changes {
+    ///         if let Change::PrimaryChanged { to: Some(to), .. } = change {
+    ///             println!("writes go to {to} since generation {}", update.topology.generation());
+    ///         }
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    pub fn topology_changes(&self) -> TopologyStream {
+        TopologyStream::new(self.core.reader().clone())
     }
 
     /// The configuration in force.

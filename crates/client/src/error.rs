@@ -6,6 +6,7 @@ mod words;
 use std::{io, sync::Arc, time::Duration};
 
 use evenkeel_protocol::{Endpoint, ServerError, command::LaneRefusal};
+use evenkeel_topology::ResolveError;
 
 use crate::config::{ConfigError, Origin};
 
@@ -122,6 +123,7 @@ enum What {
     Redirect { last: ServerError, retries: u32 },
     Server { command: &'static str, error: ServerError },
     Timeout { phase: Phase, after: Duration, origin: Option<Origin> },
+    WrongKind(ResolveError),
 }
 
 impl Error {

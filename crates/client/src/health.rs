@@ -12,8 +12,8 @@ pub struct Health {
     pub healthy: bool,
     /// The nodes with connections or wanted ones.
     pub endpoints: Vec<EndpointHealth>,
-    /// Sentinels whose events are not heard just now: while there is one, "nothing lost" through a planned failover is
-    /// not promised.
+    /// Sentinels whose events are not heard just now, or not yet: while there is one, "nothing lost" through a planned
+    /// failover is not promised.
     pub unheard_sentinels: Vec<Endpoint>,
     /// Since the last health check ended.
     pub checked_ago: Option<Duration>,

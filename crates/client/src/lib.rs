@@ -30,7 +30,7 @@
 //! |---|---|
 //! | `tokio` (default) | nothing here: the switch that every crate of the workspace has |
 //! | `tls` | TLS by rustls |
-//! | `serde` | `Deserialize` of [`Config`], and of replies |
+//! | `serde` | `Deserialize` of [`Config`], and of replies; `Serialize` of [`topology::Topology`] |
 
 mod batch;
 mod call;
@@ -47,6 +47,7 @@ mod pipeline;
 mod pubsub;
 mod replies;
 mod scan;
+pub mod topology;
 mod transaction;
 
 pub use batch::Batch;
@@ -68,6 +69,7 @@ pub use pipeline::{EachPipeline, Pipeline};
 pub use pubsub::{Delivery, Subscribing, Subscription};
 pub use replies::{Append, Replies};
 pub use scan::Scan;
+pub use topology::{Topology, TopologyStream, TopologyUpdate};
 pub use transaction::{Transaction, Unwatched, Watched};
 
 /// The futures behind the `.await`s, for those who must name them.

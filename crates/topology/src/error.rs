@@ -60,9 +60,9 @@ impl AskFailure {
         })
     }
 
-    /// The server is there, and does not let us ask.
-    pub(crate) fn is_forbidden(&self) -> bool {
-        matches!(self, Self::Server(error) if error.code() == "NOPERM")
+    /// The server is there and said something, if not what was asked for.
+    pub(crate) fn is_answer(&self) -> bool {
+        matches!(self, Self::Server(_))
     }
 
     /// The server is not part of a cluster.

@@ -39,7 +39,8 @@ pub enum RedirectPolicy {
     /// Anywhere; under TLS the name must verify.
     #[default]
     Any,
-    /// Only to hosts of this list, and to those configured.
+    /// Only to hosts of this list, and to those configured: names and addresses, compared without regard to case; `*.` in front of a
+    /// name stands for any labels.
     Hosts(Vec<String>),
 }
 

@@ -6,9 +6,7 @@ use evenkeel_protocol::{Endpoint, Limits};
 
 use super::{
     Backoff, ConfigBuilder, Credentials, HookList, Origin, ProtocolVersion, ReadPolicy, RedirectPolicy,
-    Transport, Warning, defaults,
-    error::{ConfigError, Problem},
-    value::Value,
+    Transport, Warning, defaults, error::Problem, value::Value,
 };
 
 /// What is behind the client.
@@ -163,16 +161,6 @@ impl Config {
     /// How TLS is spoken with data nodes; `None` for plain connections.
     pub fn tls(&self) -> Option<&Tls> {
         self.tls.as_ref()
-    }
-
-    /// Refuses to go on where encryption is asked for and not to be had: nothing is ever sent in the clear instead.
-    pub(crate) fn check_tls(&self) -> Result<(), ConfigError> {
-        let sentinels = matches!(self.deployment, Deployment::Sentinel { tls: true, .. });
-        if self.tls.is_none() && !sentinels {
-            return Ok(());
-        }
-        let why = "asks for TLS, which this version cannot speak yet";
-        Err(ConfigError::new(self.origin, Problem::Wrong { why }))
     }
 
     /// The wait before a lost connection is dialled again. Default: 50 ms, 100 ms, 150 ms, ... up to 2 s.

@@ -89,6 +89,24 @@ fn failure(lane: &Lane) -> AskFailure {
     }
 }
 
+/// Asks over this lane.
+pub(super) async fn over(
+    lane: &Lane,
+    commands: &[Command],
+    deadline: Duration,
+) -> Result<Vec<Reply>, AskFailure> {
+    // A node that is down answers at once that it is, and not when it is back.
+    if lane.readiness() != Readiness::Ready && lane.first_attempt().await != Readiness::Ready {
+        return Err(failure(lane));
+    }
+    match lane.request_unit(commands, deadline).await {
+        Outcome::Reply(reply) => Ok(vec![reply]),
+        Outcome::Replies(replies) => Ok(replies),
+        Outcome::MayResend => Err(AskFailure::Reset),
+        _ => Err(failure(lane)),
+    }
+}
+
 impl Ask for Asker {
     async fn ask(
         &self,
@@ -97,17 +115,7 @@ impl Ask for Asker {
         commands: Vec<Command>,
         deadline: Duration,
     ) -> Result<Vec<Reply>, AskFailure> {
-        let lane = self.lane(&endpoint, role);
-        // A node that is down answers at once that it is, and not when it is back.
-        if lane.readiness() != Readiness::Ready && lane.first_attempt().await != Readiness::Ready {
-            return Err(failure(&lane));
-        }
-        match lane.request_unit(&commands, deadline).await {
-            Outcome::Reply(reply) => Ok(vec![reply]),
-            Outcome::Replies(replies) => Ok(replies),
-            Outcome::MayResend => Err(AskFailure::Reset),
-            _ => Err(failure(&lane)),
-        }
+        over(&self.lane(&endpoint, role), &commands, deadline).await
     }
 
     async fn watch(&self, sentinel: Endpoint, events: EventSink) -> AskFailure {

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use evenkeel_pool::{LinkId, Readiness, machine::ChannelKind};
 use evenkeel_protocol::{Endpoint, Refusal, ServerError, Slot, maintenance::SlotMove};
-use evenkeel_topology::{ResolveError, Topology, machine::Report};
+use evenkeel_topology::{ResolveError, Topology};
 
 use super::{
     Core,
@@ -49,15 +49,13 @@ impl Complaint {
 impl Core {
     /// A slot has another owner.
     pub(crate) fn moved(&self, slot: Slot, owner: &Endpoint) {
-        if let Some(reporter) = self.reporter() {
-            reporter.moved(slot, owner.clone());
-        }
+        self.reporter().moved(slot, owner.clone());
     }
 
     /// A node refused a command.
     pub(crate) fn complain(&self, at: &Endpoint, complaint: Complaint) {
-        if let (Some(reporter), Some(complaint)) = (self.reporter(), complaint.for_topology()) {
-            reporter.refused(at.clone(), complaint);
+        if let Some(complaint) = complaint.for_topology() {
+            self.reporter().refused(at.clone(), complaint);
         }
     }
 
@@ -70,18 +68,15 @@ impl Core {
 
     /// A connection to a data node was lost, or is silent.
     pub(crate) fn connection_lost(&self, endpoint: &Endpoint) {
-        if let Some(reporter) = self.reporter() {
-            reporter.connection_lost(endpoint.clone());
-        }
+        self.reporter().connection_lost(endpoint.clone());
     }
 
     /// Slots were announced to have moved.
     pub(crate) fn slots_moved(&self, moves: &[SlotMove]) {
-        let Some(reporter) = self.reporter() else { return };
         let runs = moves.iter().flat_map(|moved| {
             moved.slots.ranges().iter().map(|range| (*range.start(), *range.end(), moved.target.clone()))
         });
-        reporter.slots_moved(runs.collect());
+        self.reporter().slots_moved(runs.collect());
     }
 
     /// The topology is to be read once, soon: any refusal that is not one command's own does it.
@@ -89,19 +84,6 @@ impl Core {
         if self.routes().is_cluster() {
             self.complain_unowned();
         }
-    }
-
-    pub(crate) fn topology_report(&self, report: &Report) {
-        match report {
-            Report::EventLinkDown { sentinel } => {
-                self.unheard.lock().insert(sentinel.clone());
-            }
-            Report::EventLinkUp { sentinel } => {
-                self.unheard.lock().remove(sentinel);
-            }
-            _ => {}
-        }
-        tracing::debug!(target: "evenkeel::topology", ?report, "topology");
     }
 
     pub(crate) fn unresolved(&self, error: ResolveError) {
@@ -130,7 +112,7 @@ impl Core {
 
     /// Brings the routes of a cluster in line with the snapshot in force.
     pub(crate) fn adopt_topology(&self) {
-        let Some(reader) = self.reader() else { return };
+        let reader = self.reader();
         self.reads().adopt(&reader.load());
         let routes = self.routes();
         let Routes::Cluster(cluster) = &**routes else { return };

@@ -1,7 +1,6 @@
 //! Connecting: from a configuration to a running client, in each deployment.
 
 use std::{
-    collections::BTreeSet,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
@@ -17,15 +16,15 @@ use evenkeel_protocol::{
     conn::{Credentials as Login, HandshakeConfig, ProtocolChoice},
 };
 use evenkeel_topology::{
-    ResolveError,
+    Found, ResolveError,
     driver::{self, DriverConfig, ResolverHandle, TopologyEvent},
-    machine::{ClusterConfig, ClusterResolver, SentinelConfig, SentinelResolver},
+    machine::{ClusterConfig, ClusterResolver, FixedConfig, FixedResolver, SentinelConfig, SentinelResolver},
 };
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    Core,
+    Complaint, Core,
     asker::Asker,
     blocking::Blocked,
     clock,
@@ -35,6 +34,7 @@ use super::{
     node::{Node, Setup},
     observe::Observer,
     opt_in::Asking,
+    own_lane::OwnLane,
     reads::{self, Reads},
     relogin,
     route::{ClusterRoutes, Routes},
@@ -85,8 +85,19 @@ impl Core {
         let lane_observer: Arc<dyn evenkeel_pool::LaneObserver> = Arc::<Observer>::clone(&observer);
         let setup = Setup::new(parts.lane.clone(), parts.lease.clone(), lanes, lane_observer);
         let reads = reading(&config, &parts, lanes);
-        let mut resolving = resolve(&config, &parts);
-        let routes = first_routes(&config, &setup, resolving.as_mut()).await?;
+        let only = match config.deployment() {
+            Deployment::Single { endpoint } => Some(Arc::new(Node::start(&setup, endpoint))),
+            _ => None,
+        };
+        let primary = Arc::new(ArcSwapOption::from_pointee(only.as_ref().map(|node| node.home().clone())));
+        let mut resolving = resolve(&config, &parts, only.as_ref().map(|node| (node, Arc::clone(&primary))));
+        let routes = match only {
+            Some(node) => Routes::One(node),
+            None => first_routes(&config, &setup, &mut resolving).await?,
+        };
+        if let Routes::One(node) = &routes {
+            primary.store(Some(Arc::new(node.home().clone())));
+        }
         let hooks = Hooks::default();
         for hook in config.hooks().iter() {
             hooks.add(Arc::clone(hook));
@@ -97,20 +108,14 @@ impl Core {
                 // The director is far behind or gone: the engine's own deadlines cover what it does not hear.
                 let _full = apply_tx.try_send(Order::Act(action));
             });
-        let (handle, topology) = match resolving {
-            Some(resolving) => (Some(resolving.handle), Some(resolving.events)),
-            None => (None, None),
-        };
+        let Resolving { handle, events: topology } = resolving;
         let core = Arc::new(Self {
             events: Events::default(),
             links: Links::new(parts.link, observer),
             setup,
             reads: Reads::new(reads),
             fences: Arc::default(),
-            primary: ArcSwapOption::from_pointee(match &routes {
-                Routes::One(node) => Some(node.home().clone()),
-                Routes::Cluster(_) => None,
-            }),
+            primary,
             only: match &routes {
                 Routes::One(node) => Some(Arc::clone(node)),
                 Routes::Cluster(_) => None,
@@ -120,10 +125,10 @@ impl Core {
             changes: watch::Sender::new(0),
             closed: AtomicBool::new(false),
             orders: order_tx.clone(),
-            topology: handle.as_ref().map(|handle| (handle.reader().clone(), handle.reporter().clone())),
+            policy: policy(&config),
+            topology: (handle.reader().clone(), handle.reporter().clone()),
             maintenance: maintenance.clone(),
             blocked: Blocked::default(),
-            unheard: Mutex::new(BTreeSet::new()),
             unresolved: ArcSwapOption::empty(),
             checked: Mutex::new(None),
             pubsub,
@@ -138,6 +143,7 @@ impl Core {
         spawn(health::watch(Arc::downgrade(&core), core.config.health_interval()));
         if !core.config.lazy() {
             core.first_connections().await?;
+            core.check_kind()?;
             core.first_replicas().await;
             core.warn_of_superfluous_password().await;
         }
@@ -161,6 +167,39 @@ impl Core {
         if flags.iter().any(|flag| flag.as_bytes() == Some(b"nopass")) {
             let origin = self.config.password_origin();
             tracing::warn!(target: "evenkeel::config", "the password of {origin} is not asked for: the server lets everybody in");
+        }
+    }
+
+    /// A sentinel takes connections and no data: who gave its address for a server's should hear it at once. A node of a
+    /// cluster serves what it owns, and says by MOVED that it does not own the rest.
+    fn check_kind(&self) -> Result<(), Error> {
+        if self.follows_primary() {
+            return Ok(());
+        }
+        let lane = self.routes().all().first().and_then(|node| node.lane(None).cloned());
+        let Some(info) = lane.and_then(|lane| lane.info()) else { return Ok(()) };
+        if info.established.server.role == "replica" {
+            // Whose, it is asked.
+            self.complain(&info.endpoint, Complaint::ReadOnly);
+        }
+        match info.established.server.mode.as_str() {
+            "sentinel" => Err(Error::unresolved(
+                "the server",
+                Some(ResolveError::WrongKind {
+                    endpoint: info.endpoint.clone(),
+                    found: Found::Sentinel,
+                    expected: "a single server",
+                }),
+            )),
+            "cluster" => {
+                let endpoint = &info.endpoint;
+                tracing::warn!(
+                    target: "evenkeel::config",
+                    "{endpoint} is a node of a cluster: only the keys of its own slots can be reached by this address"
+                );
+                Ok(())
+            }
+            _ => Ok(()),
         }
     }
 
@@ -192,17 +231,20 @@ impl Core {
 /// How connections to replicas are made: those of a cluster say that they are for reading.
 fn reading(config: &Config, parts: &Parts, lanes: usize) -> Setup {
     let is_cluster = matches!(config.deployment(), Deployment::Cluster { .. });
-    let handshake = parts.dial.handshake_config().clone().read_only(is_cluster);
+    // A replica that may redirect would send every read to its primary.
+    let handshake = parts.dial.handshake_config().clone().read_only(is_cluster).redirect(false);
     let lane = parts.lane.clone().dial(parts.dial.clone().handshake(handshake));
     reads::setup(lane, parts.lease.clone(), lanes)
 }
 
-/// Starts whoever finds out where commands go; nobody does for a single server.
-fn resolve(config: &Config, parts: &Parts) -> Option<Resolving> {
-    let policy = match config.redirect_policy() {
-        RedirectPolicy::Any => evenkeel_topology::RedirectPolicy::default(),
-        RedirectPolicy::Hosts(hosts) => evenkeel_topology::RedirectPolicy::only(hosts.iter().cloned()),
-    };
+/// Starts whoever finds out where commands go. `only` is a single server's node, and whom it is meant to lead to.
+fn resolve(
+    config: &Config,
+    parts: &Parts,
+    only: Option<(&Arc<Node>, Arc<ArcSwapOption<Endpoint>>)>,
+) -> Resolving {
+    let policy = policy(config);
+    let zones = config.zone().is_some();
     let sentinel_login = match config.deployment() {
         Deployment::Sentinel { credentials, .. } => login(credentials),
         _ => None,
@@ -227,28 +269,39 @@ fn resolve(config: &Config, parts: &Parts) -> Option<Resolving> {
     let driver = DriverConfig::default().tls(config.tls().is_some());
     let (handle, events) = match config.deployment() {
         Deployment::Sentinel { sentinels, name, .. } => {
-            let machine = SentinelConfig::new(name.clone(), sentinels.clone()).redirect_policy(policy);
+            let machine = SentinelConfig::new(name.clone(), sentinels.clone())
+                .redirect_policy(policy)
+                .learn_zones(zones);
             driver::spawn(|now| SentinelResolver::new(machine, seed, now), asker, driver.name(name.clone()))
         }
         Deployment::Cluster { nodes } => {
-            let machine = ClusterConfig::new(nodes.clone()).redirect_policy(policy);
+            let machine = ClusterConfig::new(nodes.clone()).redirect_policy(policy).learn_zones(zones);
             driver::spawn(|now| ClusterResolver::new(machine, seed, now), asker, driver)
         }
-        Deployment::Single { .. } => return None,
+        Deployment::Single { endpoint } => {
+            // The handshake has told what it is: see `check_kind`.
+            let machine = FixedConfig::new(endpoint.clone()).redirect_policy(policy).ask_at_once(false);
+            let (node, place) =
+                only.map_or_else(Default::default, |(node, place)| (Arc::downgrade(node), place));
+            let asker = OwnLane::new(node, place, asker);
+            // The questions wait in the lane like any command: a server that only pauses is no reason to call it silent.
+            let driver = driver.ask_timeout(config.command_timeout());
+            driver::spawn(|now| FixedResolver::new(machine, seed, now), asker, driver)
+        }
     };
-    Some(Resolving { handle, events })
+    Resolving { handle, events }
+}
+
+/// The addresses that may be dialled when a server names them.
+pub(super) fn policy(config: &Config) -> evenkeel_topology::RedirectPolicy {
+    match config.redirect_policy() {
+        RedirectPolicy::Any => evenkeel_topology::RedirectPolicy::any(),
+        RedirectPolicy::Hosts(hosts) => evenkeel_topology::RedirectPolicy::only(hosts.iter().cloned()),
+    }
 }
 
 /// Waits until somebody says where commands go.
-async fn first_routes(
-    config: &Config,
-    setup: &Setup,
-    resolving: Option<&mut Resolving>,
-) -> Result<Routes, Error> {
-    let Some(resolving) = resolving else {
-        let endpoint = config.seeds().first().cloned().ok_or_else(|| Error::closed(Executed::No))?;
-        return Ok(Routes::One(Arc::new(Node::start(setup, &endpoint))));
-    };
+async fn first_routes(config: &Config, setup: &Setup, resolving: &mut Resolving) -> Result<Routes, Error> {
     let patience = config.connect_timeout() + config.handshake_timeout();
     let deadline = clock::now() + patience;
     let mut last: Option<ResolveError> = None;
@@ -303,6 +356,8 @@ fn parts(config: &Config) -> Result<Parts, Error> {
         .credentials(login(config.credentials()))
         .client_name(config.client_name().map(str::to_owned))
         .database(config.db())
+        // In a cluster MOVED says the same.
+        .redirect(!matches!(config.deployment(), Deployment::Cluster { .. }))
         .library("evenkeel", env!("CARGO_PKG_VERSION"));
     let encryption = encryption(config)?;
     let asking = Asking::new(settings.clone(), config.tls().is_some());

@@ -52,7 +52,7 @@ pub(crate) struct Ears {
     pub(crate) observed: mpsc::Receiver<Observed>,
     pub(crate) orders: mpsc::Receiver<Order>,
     pub(crate) order_tx: mpsc::Sender<Order>,
-    pub(crate) topology: Option<mpsc::Receiver<TopologyEvent>>,
+    pub(crate) topology: mpsc::Receiver<TopologyEvent>,
 }
 
 pub(crate) struct Director {
@@ -60,7 +60,7 @@ pub(crate) struct Director {
     ears: Ears,
     maintenance: Maintenance,
     /// Ends the resolver with the director.
-    _resolver: Option<ResolverHandle>,
+    _resolver: ResolverHandle,
     conns: BTreeMap<u64, Known>,
     /// Floors in force, with the key under which carriers know them.
     floors: BTreeMap<Scope, (u64, Duration)>,
@@ -78,7 +78,7 @@ impl Director {
         core: Weak<Core>,
         ears: Ears,
         maintenance: Maintenance,
-        resolver: Option<ResolverHandle>,
+        resolver: ResolverHandle,
     ) -> Self {
         Self {
             core,
@@ -101,12 +101,6 @@ impl Director {
         drop(core);
         tokio::pin!(gone);
         loop {
-            let topology = async {
-                match &mut self.ears.topology {
-                    Some(events) => events.recv().await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 // What happens to connections first: decisions rest on it.
                 biased;
@@ -115,10 +109,8 @@ impl Director {
                     Some(observed) => self.observe(observed),
                     None => break,
                 },
-                event = topology => match event {
-                    Some(event) => self.topology_event(event),
-                    None => self.ears.topology = None,
-                },
+                // The resolver ends with the director, never before.
+                Some(event) = self.ears.topology.recv() => self.topology_event(event),
                 order = self.ears.orders.recv() => match order {
                     Some(order) => self.obey(order),
                     None => break,

@@ -69,7 +69,11 @@ impl Core {
             && !endpoints.is_empty()
             && endpoints.iter().filter(|health| health.role != Role::Replica).all(usable);
         health.endpoints = endpoints;
-        health.unheard_sentinels = self.unheard.lock().iter().cloned().collect();
+        let unheard = |topology: &evenkeel_topology::Topology| {
+            let unheard = topology.sentinels().iter().filter(|sentinel| !sentinel.watched);
+            unheard.map(|sentinel| sentinel.endpoint.clone()).collect()
+        };
+        health.unheard_sentinels = self.reader().with(unheard);
         if let Some((at, passed)) = *self.checked.lock() {
             health.checked_ago = Some(clock::now().saturating_duration_since(at));
             health.last_check_passed = Some(passed);

@@ -19,6 +19,7 @@ mod lease;
 mod node;
 mod observe;
 mod opt_in;
+mod own_lane;
 mod pending;
 mod reads;
 mod relogin;
@@ -29,7 +30,6 @@ mod spread;
 mod subscriptions;
 
 use std::{
-    collections::BTreeSet,
     fmt,
     pin::Pin,
     sync::{
@@ -61,7 +61,7 @@ use self::{
     subscriptions::Links,
 };
 use crate::{
-    config::{Config, Deployment, ReadPolicy, RedirectPolicy},
+    config::{Config, Deployment, ReadPolicy},
     error::{Error, Executed},
     events::Events,
     pubsub::PubSub,
@@ -105,16 +105,16 @@ pub(crate) struct Core {
     /// Whoever replaces the routes of a cluster holds this: two never start the same node.
     adopting: Mutex<()>,
     /// The primary, outside a cluster.
-    primary: ArcSwapOption<Endpoint>,
+    primary: Arc<ArcSwapOption<Endpoint>>,
     /// Counts changes of routes, for those who wait for one.
     changes: watch::Sender<u64>,
     closed: AtomicBool,
     orders: mpsc::Sender<Order>,
-    topology: Option<(TopologyReader, Reporter)>,
+    topology: (TopologyReader, Reporter),
+    /// Which addresses may be dialled when a server names them.
+    policy: evenkeel_topology::RedirectPolicy,
     maintenance: Maintenance,
     blocked: Blocked,
-    /// Sentinels whose events are not heard.
-    unheard: Mutex<BTreeSet<Endpoint>>,
     unresolved: ArcSwapOption<ResolveError>,
     /// When the last health check ended, and how.
     checked: Mutex<Option<(Instant, bool)>>,
@@ -172,12 +172,12 @@ impl Core {
         self.only.as_ref()
     }
 
-    pub(crate) fn reader(&self) -> Option<&TopologyReader> {
-        self.topology.as_ref().map(|(reader, _)| reader)
+    pub(crate) fn reader(&self) -> &TopologyReader {
+        &self.topology.0
     }
 
-    fn reporter(&self) -> Option<&Reporter> {
-        self.topology.as_ref().map(|(_, reporter)| reporter)
+    fn reporter(&self) -> &Reporter {
+        &self.topology.1
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -230,10 +230,7 @@ impl Core {
 
     /// Whether credentials may go to this address.
     pub(crate) fn allows(&self, endpoint: &Endpoint) -> bool {
-        match self.config.redirect_policy() {
-            RedirectPolicy::Any => true,
-            RedirectPolicy::Hosts(hosts) => hosts.iter().any(|host| host == endpoint.host()),
-        }
+        self.policy.allows(endpoint) || self.config.seeds().contains(endpoint)
     }
 
     pub(crate) fn send(self: &Arc<Self>, command: Command, options: CallOptions) -> Pending<'_> {

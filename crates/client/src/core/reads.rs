@@ -103,7 +103,7 @@ impl Reads {
 /// The policy by which this command is routed; `None` when it goes to the primary.
 pub(super) fn policy(core: &Core, command: &Command, asked: Option<ReadPolicy>) -> Option<Plan> {
     let policy = asked.unwrap_or_else(|| core.config().read_policy());
-    if policy == ReadPolicy::Primary || !command.is_read_only() || core.reader().is_none() {
+    if policy == ReadPolicy::Primary || !command.is_read_only() || !core.follows_primary() {
         return None;
     }
     match policy {
@@ -169,7 +169,7 @@ async fn on_replica(
 
 /// The first node of the plan that can answer at once; `None` when that is the primary.
 fn choose(core: &Arc<Core>, command: &Command, plan: &Plan) -> Option<Arc<Node>> {
-    let topology = core.reader()?.load();
+    let topology = core.reader().load();
     let slot = command.slot().filter(|_| topology.slots().is_some());
     let random = fastrand::u64(..);
     let latencies = core.reads().latencies.lock().clone();
@@ -197,12 +197,10 @@ impl Core {
 
     /// Makes the connections to replicas that the configuration wants, and waits for the first attempt at each.
     pub(super) async fn first_replicas(&self) {
-        let Some(topology) = self.reader().map(evenkeel_topology::driver::TopologyReader::load) else {
-            return;
-        };
-        if self.config().read_policy() == ReadPolicy::Primary {
+        if self.config().read_policy() == ReadPolicy::Primary || !self.follows_primary() {
             return;
         }
+        let topology = self.reader().load();
         let primaries: Vec<&Endpoint> = topology.primaries().map(|node| &node.endpoint).collect();
         let replicas = topology.nodes().iter().filter(|node| {
             matches!(node.health, Health::Online | Health::Unknown) && !primaries.contains(&&node.endpoint)

@@ -177,9 +177,7 @@ fn by_slot(command: &Command, spec: &'static Spec) -> (Vec<Command>, Vec<Vec<usi
 
 /// Every primary, and every replica in order if so; with whether it must answer.
 fn nodes(core: &Arc<Core>, replicas: bool) -> Vec<(Arc<Node>, bool)> {
-    let Some(topology) = core.reader().map(evenkeel_topology::driver::TopologyReader::load) else {
-        return Vec::new();
-    };
+    let topology = core.reader().load();
     let primaries: Vec<&Endpoint> = topology.primaries().map(|node| &node.endpoint).collect();
     let mut nodes: Vec<_> =
         primaries.iter().filter_map(|endpoint| core.node_at(endpoint).map(|node| (node, true))).collect();

@@ -7,6 +7,8 @@ use evenkeel_protocol::{
     command::{LaneRefusal, Spec},
 };
 
+use evenkeel_topology::ResolveError;
+
 use super::{Error, ErrorKind, Executed, Phase, What};
 use crate::config::{ConfigError, Origin};
 
@@ -114,8 +116,11 @@ impl Error {
     }
 
     /// As [`no_primary`](Self::no_primary), with what was found instead.
-    pub(crate) fn unresolved(asked: &'static str, cause: Option<evenkeel_topology::ResolveError>) -> Self {
+    pub(crate) fn unresolved(asked: &'static str, cause: Option<ResolveError>) -> Self {
         match cause {
+            Some(cause @ ResolveError::WrongKind { .. }) => {
+                Self::new(ErrorKind::Connect, Executed::No, What::WrongKind(cause))
+            }
             Some(cause) => Self::no_primary(asked).caused_by(cause),
             None => Self::no_primary(asked),
         }

@@ -3,6 +3,7 @@
 use std::{fmt, io};
 
 use evenkeel_protocol::Endpoint;
+use evenkeel_topology::{Found, ResolveError};
 
 use super::{Error, Phase, What};
 use crate::config::Origin;
@@ -55,7 +56,13 @@ impl fmt::Display for Error {
             What::Redirect { last, retries } => {
                 write!(f, "{server} still answered {last} after {retries} retries")
             }
-            What::Server { command, error } => write!(f, "{server} answered {command} with {error}"),
+            What::Server { command, error } => {
+                write!(f, "{server} answered {command} with {error}")?;
+                if error.code() == "MOVED" {
+                    f.write_str(" (it is a node of a cluster, and redis+cluster:// addresses follow)")?;
+                }
+                Ok(())
+            }
             What::Timeout { phase, after, origin } => {
                 let after = humantime::format_duration(*after);
                 match phase {
@@ -81,7 +88,25 @@ impl fmt::Display for Error {
                     _ => Ok(()),
                 }
             }
+            What::WrongKind(error) => fmt_wrong_kind(f, error),
         }
+    }
+}
+
+/// Says what stands there, and which address would be right.
+fn fmt_wrong_kind(f: &mut fmt::Formatter<'_>, error: &ResolveError) -> fmt::Result {
+    fmt::Display::fmt(error, f)?;
+    match error {
+        ResolveError::WrongKind { found: Found::Sentinel, .. } => {
+            f.write_str(": redis+sentinel://HOST:PORT/NAME is the address of the primary that it watches")
+        }
+        ResolveError::WrongKind { found: Found::ClusterNode, .. } => {
+            f.write_str(": redis+cluster://HOST:PORT is the address of a cluster")
+        }
+        ResolveError::WrongKind { .. } => {
+            f.write_str(": redis://HOST:PORT is the address of a single server")
+        }
+        _ => Ok(()),
     }
 }
 

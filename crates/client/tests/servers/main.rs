@@ -10,7 +10,11 @@ mod login;
 mod lost_node;
 mod order;
 mod pubsub;
+mod seeds;
 mod sentinel;
 mod single;
 mod surface;
+#[cfg(feature = "tls")]
+mod tls;
+mod topologies;
 mod whole_cluster;

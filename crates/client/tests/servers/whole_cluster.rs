@@ -143,6 +143,7 @@ async fn reads_of(nodes: &evenkeel_testkit::launcher::Nodes, node: SocketAddr) -
 async fn reads_go_to_replicas_when_asked() {
     for_each_server("client::whole_cluster::replicas", |kind| async move {
         let cluster = Cluster::start(&kind, ClusterOptions::default()).await.unwrap();
+        crate::seeds::of_a_cluster(&cluster).await;
         let client = connect(&cluster, "?read_policy=prefer_replica").await;
         let key = "read:me";
         client.set(key, "here").await.unwrap();

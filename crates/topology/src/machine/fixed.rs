@@ -35,18 +35,29 @@ pub struct FixedConfig {
     endpoint: Endpoint,
     policy: RedirectPolicy,
     poll_interval: Duration,
+    asks_at_once: bool,
 }
 
 impl FixedConfig {
     /// The server at `endpoint`.
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, policy: RedirectPolicy::any(), poll_interval: Duration::from_secs(30) }
+        let poll_interval = Duration::from_secs(30);
+        Self { endpoint, policy: RedirectPolicy::any(), poll_interval, asks_at_once: true }
     }
 
     /// Which addresses a `REDIRECT` may name. Default: any.
     #[must_use]
     pub fn redirect_policy(mut self, policy: RedirectPolicy) -> Self {
         self.policy = policy;
+        self
+    }
+
+    /// Whether the server is asked for its kind and role at once. Default: yes.
+    ///
+    /// A handshake tells both: who reads it there, and reports a replica as one that refuses writes, saves the questions.
+    #[must_use]
+    pub fn ask_at_once(mut self, asks: bool) -> Self {
+        self.asks_at_once = asks;
         self
     }
 
@@ -99,15 +110,20 @@ impl FixedResolver {
         resolver.publish(Health::Unknown);
         let (to, endpoint) = (resolver.current.clone(), resolver.current.clone());
         resolver.actions.push_back(Action::PrimaryChanged { from: None, to, epoch: 0, from_is_down: false });
-        resolver.actions.push_back(Action::AskKind { endpoint });
-        resolver.ask(now);
+        if resolver.config.asks_at_once {
+            resolver.actions.push_back(Action::AskKind { endpoint });
+            resolver.ask(now);
+        } else {
+            resolver.next_ask = now + resolver.config.poll_interval;
+        }
         resolver
     }
 
     fn publish(&mut self, health: Health) {
         let mut draft = Draft::new(Mode::Single);
         // A replica is published in the primary's place: it is where commands go, and its refusals are its own.
-        let node = draft.node(Node { health, ..Node::new(self.current.clone(), Role::Primary) });
+        let role = if self.is_replica { Role::Replica } else { Role::Primary };
+        let node = draft.node(Node { health, ..Node::new(self.current.clone(), role) });
         draft.shard(Some(node), []);
         let next = draft.build(self.published.generation() + 1);
         if !next.says_the_same_as(&self.published) {
@@ -173,8 +189,9 @@ impl FixedResolver {
                 self.publish(Health::Online);
             }
             RoleView::Replica { primary, connected, .. } => {
+                let is_news = !std::mem::replace(&mut self.is_replica, true);
                 self.publish(if *connected { Health::Online } else { Health::Loading });
-                if !std::mem::replace(&mut self.is_replica, true) {
+                if is_news {
                     let (endpoint, primary) = (endpoint.clone(), primary.clone());
                     self.actions.push_back(Action::Report(Report::IsReplica { endpoint, primary }));
                 }
@@ -197,8 +214,9 @@ impl FixedResolver {
             self.go_to(self.config.endpoint.clone(), Health::Unknown);
             return self.ask(now);
         }
-        if failure.is_forbidden() {
-            // The server is there; only its role stays its secret.
+        if failure.is_answer() {
+            // The server is there; only its role stays its secret: it forbids the question, or does not know it.
+            self.failures = 0;
             return self.publish(Health::Online);
         }
         let wait = RETRY.saturating_mul(1 << self.failures.min(8)).min(RETRY_MAX);
@@ -286,7 +304,8 @@ mod tests {
                     Action::PrimaryChanged { to, .. } => format!("primary {}", to.port()),
                     Action::Publish(topology) => {
                         let node = &topology.nodes()[0];
-                        format!("{} {:?}", node.endpoint.port(), node.health)
+                        let role = if node.role == Role::Replica { " as replica" } else { "" };
+                        format!("{} {:?}{role}", node.endpoint.port(), node.health)
                     }
                     Action::Unresolved(error) => error.to_string(),
                     other => format!("{other:?}"),
@@ -327,7 +346,7 @@ mod tests {
         ];
         assert_eq!(
             run(script),
-            ["1 Online", "Report(IsReplica { endpoint: h:1, primary: Some(h:9) })", "role? 1"]
+            ["1 Online as replica", "Report(IsReplica { endpoint: h:1, primary: Some(h:9) })", "role? 1"]
         );
     }
 
@@ -366,6 +385,29 @@ mod tests {
                 "h:1 is a sentinel, expected a single server"
             ]
         );
+    }
+
+    #[test]
+    fn who_knows_what_the_server_is_asks_nothing_until_something_happens() {
+        let now = origin();
+        let mut resolver = FixedResolver::new(FixedConfig::new(at(1)).ask_at_once(false), 7, now);
+        let asked = |resolver: &mut FixedResolver| {
+            std::iter::from_fn(|| resolver.poll_action())
+                .filter(|action| matches!(action, Action::AskKind { .. } | Action::AskRole { .. }))
+                .count()
+        };
+        assert_eq!(asked(&mut resolver), 0);
+        assert_eq!(resolver.poll_timeout(), Some(now + Duration::from_secs(30)));
+        resolver.handle_input(now, refused(1, Complaint::ReadOnly));
+        assert_eq!(asked(&mut resolver), 1);
+    }
+
+    #[test]
+    fn a_server_that_does_not_tell_its_role_is_in_order() {
+        for answer in ["NOPERM no permissions", "ERR unknown command"] {
+            let failure = AskFailure::Server(evenkeel_protocol::ServerError::parse(answer.as_bytes()));
+            assert_eq!(run([(0, Input::RoleFailed { endpoint: at(1), failure })]), ["1 Online"]);
+        }
     }
 
     #[test]

@@ -48,10 +48,18 @@ const FAST_FOR: Duration = Duration::from_secs(2);
 const PATIENT_STEP: Duration = Duration::from_millis(50);
 /// Steps while only our own connection died; jittered, because all clients of a dead primary do the same.
 const ALONE_STEP: Duration = Duration::from_millis(100);
-/// Steps in which sentinels are asked while in doubt: their answers change once in a failover, and events tell it sooner.
+/// Steps in which all sentinels are asked while in doubt and not all of them are heard.
 const SENTINEL_STEP: Duration = Duration::from_millis(250);
+/// Steps in which they are asked in turn while all of them are heard: events tell everything sooner, and a crowd of clients
+/// should not ask for what it was told.
+const HEARD_STEP: Duration = Duration::from_secs(1);
 /// The longest that writes wait for an announced failover while the old primary is still in order.
 const HOLD_LIMIT: Duration = Duration::from_secs(3);
+/// A sentinel tells a primary to hand over at its first tick after it chose the heir, and ticks 10 to 19 times a second: 52 ms
+/// later at the soonest. What the primary has not answered by then it never will.
+const HAND_OVER_LEAD: Duration = Duration::from_millis(45);
+/// A sentinel that sees an heir in office resets the heir's clients once more, within milliseconds of saying so.
+const RESET_WAIT: Duration = Duration::from_millis(20);
 /// How long differing first answers are collected.
 const SETTLE: Duration = Duration::from_millis(100);
 /// A majority of sentinels with an older configuration is believed only after the newer primary was lost for so long.
@@ -119,12 +127,18 @@ pub struct SentinelResolver {
     current: Option<Current>,
     attempts: Attempts,
     hold: Option<Hold>,
+    /// The primary took over from one that handed over by itself; this sentinel is to reset its clients yet.
+    resets: Option<Endpoint>,
     /// `+odown` stands: since when, and by whose word.
     odown: Option<(Instant, Endpoint)>,
     fast_until: Option<Instant>,
     /// The next `ROLE` poll while in doubt.
     next_step: Instant,
     last_doubt: Option<Instant>,
+    /// Rounds of questions to the sentinels in this doubt.
+    doubt_rounds: usize,
+    /// What the failover left to be read is read soon, and only that.
+    is_settling: bool,
     /// The next question to the sentinels, in every phase.
     next_ask: Instant,
     settle: Settle,
@@ -148,10 +162,13 @@ impl SentinelResolver {
             current: None,
             attempts: Attempts::default(),
             hold: None,
+            resets: None,
             odown: None,
             fast_until: None,
             next_step: now,
             last_doubt: None,
+            doubt_rounds: 0,
+            is_settling: false,
             next_ask: now,
             settle: Settle::Open,
             rounds: 0,
@@ -292,6 +309,11 @@ impl Machine for SentinelResolver {
 
     fn handle_timeout(&mut self, now: Instant) {
         self.attempts.end_overdue(now);
+        if let Some(primary) = self.primary().cloned()
+            && self.attempts.stop_due(now, &primary)
+        {
+            self.hold(Some(now + HOLD_LIMIT));
+        }
         self.odown.take_if(|(since, _)| now.saturating_duration_since(*since) >= ODOWN_LIMIT);
         self.fast_until.take_if(|until| *until <= now);
         if matches!(self.settle, Settle::Until(until) if until <= now) {
@@ -318,7 +340,7 @@ impl Machine for SentinelResolver {
             Link::Connecting | Link::Up => None,
         });
         let step = (self.phase == Phase::Doubting).then_some(self.next_step);
-        let hold = self.hold.and_then(|hold| hold.until);
+        let hold = self.hold.and_then(|hold| hold.until).into_iter().chain(self.attempts.next_stop());
         let settle = match self.settle {
             Settle::Until(until) => Some(until),
             Settle::Open | Settle::Over => None,

@@ -17,6 +17,8 @@ pub struct PrimaryView {
     pub is_failing_over: bool,
     /// That failover is one in which the primary hands over by itself (`COORDINATED`): it acknowledges nothing that is lost.
     pub is_handing_over: bool,
+    /// Whom that failover replaces, where the sentinel says: until its end it describes the old primary under the name.
+    pub replaces: Option<Endpoint>,
     /// Milliseconds in which a failover must end.
     pub failover_timeout: Option<u64>,
 }
@@ -80,10 +82,12 @@ pub fn sentinel_primary(frame: &Frame) -> Result<Option<PrimaryView>, ReadError>
     };
     let config_epoch = natural(frame.get("config-epoch")).ok_or(ReadError::Malformed { command: COMMAND })?;
     let flags = text(frame.get("flags")).unwrap_or_default();
+    let is_failing_over = has_flag(flags, &["failover_in_progress"]);
     Ok(Some(PrimaryView {
         config_epoch,
         is_down: has_flag(flags, &["s_down", "o_down"]),
-        is_failing_over: has_flag(flags, &["failover_in_progress"]),
+        is_failing_over,
+        replaces: address(frame).filter(|_| is_failing_over),
         is_handing_over: has_flag(flags, &["coordinated_failover"]),
         failover_timeout: natural(frame.get("failover-timeout")),
     }))
@@ -153,7 +157,13 @@ mod tests {
         for marker in ['*', '%'] {
             let primary = pairs(
                 marker,
-                &[("name", "m"), ("flags", "master,o_down,failover_in_progress"), ("config-epoch", "7")],
+                &[
+                    ("name", "m"),
+                    ("ip", "10.0.0.1"),
+                    ("port", "6379"),
+                    ("flags", "master,o_down,failover_in_progress"),
+                    ("config-epoch", "7"),
+                ],
             );
             assert_eq!(
                 sentinel_primary(&frame(&primary)),
@@ -162,6 +172,7 @@ mod tests {
                     is_down: true,
                     is_failing_over: true,
                     is_handing_over: false,
+                    replaces: Some(Endpoint::new("10.0.0.1", 6379)),
                     failover_timeout: None
                 }))
             );

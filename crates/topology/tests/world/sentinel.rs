@@ -419,7 +419,10 @@ impl World {
                 (false, true) => "master,s_down,o_down",
                 (false, false) => "master",
             };
-            let view = frame(&pairs(&[("config-epoch", &state.epoch.to_string()), ("flags", flags)]));
+            let (at, epoch) = (data(state.primary), state.epoch.to_string());
+            let port = at.port().to_string();
+            let fields = [("ip", at.host()), ("port", &port), ("config-epoch", &epoch), ("flags", flags)];
+            let view = frame(&pairs(&fields));
             let view = read::sentinel_primary(&view).unwrap().unwrap();
             return SentinelAnswer::Primary { endpoint: data(state.primary), view };
         }

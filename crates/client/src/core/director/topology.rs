@@ -7,7 +7,7 @@ use evenkeel_pool::{
     machine::{MoveId, MoveRequest},
 };
 use evenkeel_protocol::Endpoint;
-use evenkeel_topology::{Change, driver::TopologyEvent};
+use evenkeel_topology::{Change, Report, driver::TopologyEvent};
 
 use super::Director;
 use crate::{
@@ -50,7 +50,7 @@ impl Director {
                     }
                 }
             }
-            TopologyEvent::Report(report) => core.topology_report(&report),
+            TopologyEvent::Report(report) => report_to_people(&report),
             TopologyEvent::Unresolved(error) => core.unresolved(error),
             _ => core.adopt_topology(),
         }
@@ -80,15 +80,18 @@ impl Director {
         }
         core.set_primary(to);
         if from.is_some() && self.failover.is_none() {
-            self.failover = Some((clock::now(), from));
+            self.failover = Some((clock::now(), from.clone()));
         }
-        for lane in core.lanes() {
-            follow(&Carrier::Lane(lane), to, self.farewell);
+        // The first primary is the one that the lanes were started for: dialling it beside would be a dial for nothing.
+        if from.is_some() || core.lanes().iter().any(|lane| lane.home() != *to) {
+            for lane in core.lanes() {
+                follow(&Carrier::Lane(lane), to, self.farewell);
+            }
+            for link in core.links().all() {
+                follow(&Carrier::Link(link), to, self.farewell);
+            }
+            core.redirect_all_leases(to);
         }
-        for link in core.links().all() {
-            follow(&Carrier::Link(link), to, self.farewell);
-        }
-        core.redirect_all_leases(to);
         core.note_change();
         // Lanes may stand there already.
         for lane in core.lanes() {
@@ -134,6 +137,23 @@ impl Director {
         if let (Some(carrier), Some(primary)) = (core.carrier(carrier), core.current_primary()) {
             follow(&carrier, &primary, FAREWELL);
         }
+    }
+}
+
+/// What somebody should look into is a warning; the rest is for those who look for it.
+fn report_to_people(report: &Report) {
+    match report {
+        Report::AddressDenied { endpoint } => {
+            tracing::warn!(target: "evenkeel::topology", %endpoint, "a server names an address that redirect_policy does not allow");
+        }
+        Report::IsReplica { endpoint, primary } => {
+            let primary = primary.as_ref().map_or_else(|| "unknown".to_owned(), ToString::to_string);
+            tracing::warn!(target: "evenkeel::topology", %endpoint, primary, "the server is a replica: it refuses writes");
+        }
+        Report::UnexpectedPrimary { endpoint } => {
+            tracing::warn!(target: "evenkeel::topology", %endpoint, "a replica says that it is a primary, and no sentinel made it one");
+        }
+        report => tracing::debug!(target: "evenkeel::topology", ?report, "topology"),
     }
 }
 

@@ -127,12 +127,31 @@ async fn a_lazy_client_starts_while_its_server_is_away() {
     assert!(!client.is_healthy().await);
 }
 
+#[cfg(not(feature = "tls"))]
 #[tokio::test]
 async fn what_shall_be_encrypted_never_goes_in_the_clear() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("rediss://:secret@{}", listener.local_addr().unwrap());
     let error = fails(url.parse(), ErrorKind::Config, SECOND).await;
-    assert!(error.to_string().contains("TLS"), "{error}");
+    assert!(error.to_string().contains("tls"), "{error}");
     let dialled = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
     assert!(dialled.is_err(), "nobody was dialled");
+}
+
+#[cfg(feature = "tls")]
+#[tokio::test]
+async fn what_shall_be_encrypted_never_goes_in_the_clear() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("rediss://:secret@{}?connect_timeout=300ms", listener.local_addr().unwrap());
+    let hearing = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut heard = Vec::new();
+        // It waits for our half of the handshake, which never comes.
+        let _closed = tokio::time::timeout(SECOND, stream.read_to_end(&mut heard)).await;
+        heard
+    };
+    let connecting = fails(url.parse(), ErrorKind::Timeout, 5 * SECOND);
+    let (heard, _error) = tokio::join!(hearing, connecting);
+    assert_eq!(heard.first(), Some(&0x16), "a handshake of TLS");
+    assert!(!heard.windows(6).any(|bytes| bytes == b"secret"));
 }

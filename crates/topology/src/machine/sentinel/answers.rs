@@ -49,6 +49,11 @@ impl SentinelResolver {
                 if view.is_handing_over && self.attempts.let_pass(sentinel) {
                     self.prove_current_anew();
                 }
+                // It began while nobody listened to it. Where it names another address already, the promotion has happened.
+                let is_under_way = view.replaces.as_ref() == Some(&endpoint) && self.is_current(&endpoint);
+                if is_under_way && !self.attempts.is_led_by(sentinel) {
+                    self.on_attempt(now, sentinel, &endpoint, None);
+                }
                 if !view.is_down && self.is_current(&endpoint) {
                     self.odown.take_if(|(_, by)| by == sentinel);
                 }
@@ -91,7 +96,10 @@ impl SentinelResolver {
 
     pub(super) fn on_named(&mut self, now: Instant, sentinel: &Endpoint, endpoint: &Endpoint, epoch: u64) {
         if let Some(current) = self.current.as_mut().filter(|current| current.endpoint == *endpoint) {
-            current.epoch = current.epoch.max(epoch);
+            if epoch > current.epoch {
+                current.epoch = epoch;
+                self.attempts.end_up_to(epoch);
+            }
             if let Some(sentinel) = self.sentinels.find(sentinel) {
                 sentinel.told_stale = false;
             }
@@ -175,6 +183,9 @@ impl SentinelResolver {
             known.link_is_up();
         } else {
             known.link_is_down(now, &mut self.rng);
+        }
+        if !is_up && self.phase == super::Phase::Doubting {
+            self.next_ask = self.next_ask.min(now + super::SENTINEL_STEP);
         }
         if is_up {
             // What it published while nobody listened shows in its answer.

@@ -20,8 +20,10 @@ pub(super) struct Attempt {
     pub(super) selected: Option<Endpoint>,
     /// Writes wait for its end.
     pub(super) blocks: bool,
-    /// The primary hands over by itself: until its heir is chosen nothing that it acknowledges can be lost.
+    /// The primary hands over by itself: nothing that it acknowledges can be lost.
     pub(super) is_passing: bool,
+    /// When it is about to be told to, and writes have to wait.
+    stops_at: Option<Instant>,
     /// The sentinel says that it is over.
     is_finished: bool,
     since: Instant,
@@ -53,6 +55,7 @@ impl Attempts {
                 selected: None,
                 blocks: false,
                 is_passing: false,
+                stops_at: None,
                 is_finished: false,
                 since: now,
             });
@@ -84,6 +87,15 @@ impl Attempts {
         self.0.retain(|attempt| attempt.epoch > epoch);
     }
 
+    /// Nothing waits for the replacement of a primary that is no longer `primary`.
+    pub(super) fn unblock_replaced(&mut self, primary: &Endpoint) {
+        for attempt in self.0.iter_mut().filter(|attempt| attempt.primary != *primary) {
+            attempt.blocks = false;
+            attempt.stops_at = None;
+        }
+        self.0.retain(|attempt| attempt.blocks || !attempt.is_finished);
+    }
+
     pub(super) fn end_overdue(&mut self, now: Instant) {
         self.0.retain(|attempt| now.saturating_duration_since(attempt.since) < LIMIT);
     }
@@ -99,12 +111,47 @@ impl Attempts {
         waited
     }
 
+    /// The primary that `sentinel` replaces, if it hands over by itself, will be told to at `at`.
+    pub(super) fn stop_passing_at(&mut self, sentinel: &Endpoint, at: Instant) {
+        for attempt in self.0.iter_mut().filter(|a| a.sentinel == *sentinel && a.is_passing && !a.blocks) {
+            attempt.stops_at = Some(attempt.stops_at.map_or(at, |known| known.min(at)));
+        }
+    }
+
+    /// When the first of them has to stop.
+    pub(super) fn next_stop(&self) -> Option<Instant> {
+        self.0.iter().filter_map(|attempt| attempt.stops_at).min()
+    }
+
+    /// Writes wait for those whose time has come; gives whether `primary` is among them.
+    pub(super) fn stop_due(&mut self, now: Instant, primary: &Endpoint) -> bool {
+        let mut is_due = false;
+        for attempt in &mut self.0 {
+            if attempt.stops_at.take_if(|at| *at <= now).is_some() {
+                attempt.blocks = true;
+                is_due |= attempt.primary == *primary;
+            }
+        }
+        is_due
+    }
+
+    /// Who leads the failover in which a primary hands over to `heir` by itself.
+    pub(super) fn passing_to(&self, heir: &Endpoint) -> Option<Endpoint> {
+        let passing = |a: &&Attempt| a.is_passing && a.selected.as_ref() == Some(heir);
+        self.0.iter().find(passing).map(|attempt| attempt.sentinel.clone())
+    }
+
     /// Writes no longer wait for any of them.
     pub(super) fn unblock(&mut self) {
         for attempt in &mut self.0 {
             attempt.blocks = false;
         }
         self.0.retain(|attempt| !attempt.is_finished);
+    }
+
+    /// A failover that `sentinel` leads is known.
+    pub(super) fn is_led_by(&self, sentinel: &Endpoint) -> bool {
+        self.0.iter().any(|attempt| attempt.sentinel == *sentinel)
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -5,8 +5,8 @@ use std::time::Instant;
 use evenkeel_protocol::Endpoint;
 
 use super::{
-    AFTER_CHANGE, ALONE_STEP, FAST_FOR, FAST_STEP, Hold, PATIENCE, PATIENT_STEP, Phase, ROUND_WAIT,
-    ROUND_WAIT_MAX, ROUND_WAIT_MAX_ANSWERED, SENTINEL_STEP, SETTLE, SentinelResolver, Settle,
+    AFTER_CHANGE, ALONE_STEP, FAST_FOR, FAST_STEP, HEARD_STEP, Hold, PATIENCE, PATIENT_STEP, Phase,
+    ROUND_WAIT, ROUND_WAIT_MAX, ROUND_WAIT_MAX_ANSWERED, SENTINEL_STEP, SETTLE, SentinelResolver, Settle,
     group::Link,
     nodes::{Current, Said},
 };
@@ -88,7 +88,9 @@ impl SentinelResolver {
         // Sentinels that name it may know a newer epoch than the one by which it won.
         let epoch = epoch.max(self.sentinels.epoch_of(&primary).unwrap_or(0));
         self.current = Some(Current { endpoint: primary.clone(), epoch, since: now, lost_since: None });
+        self.resets = self.attempts.passing_to(&primary);
         self.attempts.end_up_to(epoch);
+        self.attempts.unblock_replaced(&primary);
         let from_is_down = self.odown.take().is_some();
         self.fast_until = None;
         self.settle = Settle::Open;
@@ -98,6 +100,7 @@ impl SentinelResolver {
             self.phase = Phase::Calm;
         }
         self.next_ask = now + AFTER_CHANGE;
+        self.is_settling = true;
         self.publish_if_changed();
         self.actions.push_back(Action::PrimaryChanged { from, to: primary, epoch, from_is_down });
     }
@@ -154,6 +157,7 @@ impl SentinelResolver {
             return;
         }
         self.phase = Phase::Doubting;
+        self.doubt_rounds = 0;
         for node in self.nodes.iter_mut() {
             node.forget();
         }
@@ -195,7 +199,19 @@ impl SentinelResolver {
     pub(super) fn ask_in_turn(&mut self, now: Instant) {
         match self.phase {
             Phase::Searching => return self.open_round(now),
-            Phase::Doubting => self.next_ask = now + SENTINEL_STEP,
+            Phase::Doubting => {
+                let round = self.doubt_rounds;
+                self.doubt_rounds += 1;
+                let is_heard = self.hears_everybody();
+                self.next_ask = now + if is_heard { HEARD_STEP } else { SENTINEL_STEP };
+                if is_heard && round > 0 {
+                    let sentinels = self.sentinels.endpoints();
+                    if let Some(sentinel) = sentinels.get(round % sentinels.len().max(1)) {
+                        self.ask_sentinel(sentinel, SentinelQuestion::Primary);
+                    }
+                    return;
+                }
+            }
             Phase::Calm => {
                 self.next_ask = now + self.config.poll_interval;
                 if let Some(front) = self.sentinels.front() {
@@ -204,9 +220,29 @@ impl SentinelResolver {
                 for node in self.nodes.endpoints() {
                     self.ask_role(&node);
                 }
+                if std::mem::take(&mut self.is_settling) && self.hears_everybody() {
+                    return self.ask_sentinels_that_differ();
+                }
             }
         }
         self.ask_all_sentinels();
+    }
+
+    /// An event link to every known sentinel stands.
+    pub(super) fn hears_everybody(&self) -> bool {
+        self.sentinels.iter().all(|sentinel| sentinel.link == Link::Up)
+    }
+
+    /// Asks those that named another primary, or none, when they spoke last.
+    pub(super) fn ask_sentinels_that_differ(&mut self) {
+        let Some(primary) = self.primary().cloned() else { return };
+        let differs =
+            |s: &&super::group::Sentinel| s.says.as_ref().is_none_or(|(named, _)| *named != primary);
+        let differing: Vec<Endpoint> =
+            self.sentinels.iter().filter(differs).map(|sentinel| sentinel.endpoint.clone()).collect();
+        for sentinel in differing {
+            self.ask_sentinel(&sentinel, SentinelQuestion::Primary);
+        }
     }
 
     pub(super) fn watch_again(&mut self, now: Instant) {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use evenkeel_protocol::Endpoint;
 
-use super::{HOLD_LIMIT, SentinelResolver};
+use super::{HAND_OVER_LEAD, HOLD_LIMIT, RESET_WAIT, SentinelResolver, nodes::Said};
 use crate::{
     machine::action::{Report, SentinelQuestion},
     read::{Instance, InstanceKind, Notification, SentinelEvent},
@@ -47,7 +47,7 @@ impl SentinelResolver {
             Notification::Elected | Notification::Trying => self.on_attempt(now, sentinel, primary, None),
             Notification::Ended => {
                 self.attempts.finish(sentinel);
-                self.ask_all_sentinels();
+                self.ask_sentinels_that_differ();
             }
             Notification::Joined => self.on_joined(instance),
             Notification::ObjectivelyDown if is_about_current => {
@@ -55,10 +55,26 @@ impl SentinelResolver {
                 self.hurry(now);
             }
             Notification::ObjectivelyUp if is_about_current => self.odown = None,
+            Notification::Promoted
+                if is_about_current && self.resets.take_if(|by| by == sentinel).is_some() =>
+            {
+                // What is written meanwhile would be lost on the way. The loss of our connection ends the wait sooner.
+                self.hold(Some(now + RESET_WAIT));
+                if let Some(node) = self.nodes.find(&instance.endpoint) {
+                    node.said = Said::Nothing;
+                }
+            }
             Notification::Promoted | Notification::Selected => {
                 self.on_attempt(now, sentinel, primary, Some(&instance.endpoint));
             }
             Notification::Rebooted if is_about_current => self.doubt(now),
+            // A primary that hands over by itself is told to at this moment.
+            Notification::State(state) if state == "wait-promotion" => {
+                self.attempts.stop_passing_at(sentinel, now);
+                if self.attempts.stop_due(now, primary) && self.is_current(primary) {
+                    self.hold(Some(now + HOLD_LIMIT));
+                }
+            }
             // The states between the other events say nothing that those do not; the rest is about a primary of the past.
             Notification::State(_)
             | Notification::ObjectivelyDown
@@ -68,7 +84,7 @@ impl SentinelResolver {
     }
 
     /// `sentinel` leads a failover of `primary`.
-    fn on_attempt(
+    pub(super) fn on_attempt(
         &mut self,
         now: Instant,
         sentinel: &Endpoint,
@@ -92,15 +108,19 @@ impl SentinelResolver {
         if is_news && is_allowed {
             attempt.selected = selected.cloned();
         }
-        // A primary that hands over by itself stops soon after its heir was chosen, and what it has not answered by then it
-        // never will.
-        let stops = is_news && attempt.is_passing;
-        if is_ours && (is_new || stops) {
+        // A sentinel that lost its time (tilt mode) goes on half a minute after it began, when the hold is long over.
+        let goes_on = is_news && !attempt.is_passing;
+        if is_ours && (is_new || goes_on) {
             attempt.blocks = true;
             self.hold(Some(now + HOLD_LIMIT));
         }
         if is_new {
             self.report(Report::FailoverStarted { sentinel: sentinel.clone() });
+            // It tells whether the primary hands over by itself.
+            self.ask_sentinel(sentinel, SentinelQuestion::Primary);
+        }
+        if is_news {
+            self.attempts.stop_passing_at(sentinel, now + HAND_OVER_LEAD);
         }
         if is_new || is_news {
             self.hurry(now);
@@ -111,10 +131,18 @@ impl SentinelResolver {
         }
     }
 
-    /// `sentinel` says that the primary is at `to` now: it and all others are asked for the epoch.
+    /// `sentinel` says that the primary is at `to` now. Where we know that already, and it said nothing newer, this is its
+    /// answer. Else it and all others are asked for the epoch.
     fn on_switched(&mut self, now: Instant, sentinel: &Endpoint, to: &Endpoint) {
         self.attempts.finish(sentinel);
-        if !self.is_current(to) && self.learn_node(to) {
+        let epoch = self.epoch();
+        if self.is_current(to) {
+            let Some(known) = self.sentinels.find(sentinel) else { return };
+            if known.says.as_ref().is_none_or(|(_, said)| *said <= epoch) {
+                known.says = Some((to.clone(), epoch));
+                return;
+            }
+        } else if self.learn_node(to) {
             self.doubt(now);
             self.ask_role(to);
         }

@@ -45,6 +45,10 @@ struct Scene {
     nodes: BTreeMap<u16, Is>,
     /// What each sentinel answers: primary and epoch. One that is not here refuses connections.
     says: BTreeMap<u16, (u16, u64)>,
+    /// The primary hands over by itself.
+    hands_over: bool,
+    /// Whom each sentinel says that it is replacing.
+    replaces: BTreeMap<u16, u16>,
     late: Vec<(u64, Input)>,
     log: Vec<String>,
     roles_asked: Vec<(u64, u16)>,
@@ -79,6 +83,8 @@ impl Scene {
             now: 0,
             nodes: [(A, Is::Primary), (B, Is::ReplicaOf(A)), (C, Is::ReplicaOf(A))].into(),
             says: BTreeMap::new(),
+            hands_over: false,
+            replaces: BTreeMap::new(),
             late: Vec::new(),
             log: Vec::new(),
             roles_asked: Vec::new(),
@@ -177,7 +183,8 @@ impl Scene {
                     config_epoch: epoch,
                     is_down: false,
                     is_failing_over: true,
-                    is_handing_over: false,
+                    is_handing_over: self.hands_over,
+                    replaces: self.replaces.get(&sentinel.port()).copied().map(at),
                     failover_timeout: None,
                 },
             },
@@ -269,6 +276,8 @@ fn a_planned_failover_holds_writes_until_the_selected_replica_says_primary() {
         lines([
             "100 hold until 3100",
             "100 FailoverStarted { sentinel: h:26001 }",
+            // An election may take its time.
+            "180 hold until 3180",
             "255 primary 6002 epoch 2",
             "255 release 6002",
         ])
@@ -296,6 +305,72 @@ fn role_is_polled_in_steps_of_5_ms_for_2_s_and_then_of_50() {
 }
 
 #[test]
+fn a_primary_that_hands_over_is_written_to_until_it_is_told_to() {
+    let mut scene = Scene::new();
+    scene.hands_over = true;
+    scene.run_to(1000);
+    scene.try_failover(S1, "2");
+    scene.run_to(1010);
+    // Until the leader had answered how it goes about it.
+    let told = scene.took();
+    assert_eq!((told[0].as_str(), told[2].as_str()), ("1000 hold until 4000", "1000 release 6001"));
+    assert!(!scene.resolver.is_holding());
+    scene.select_b(S1);
+    scene.run_to(1050);
+    assert!(!scene.resolver.is_holding());
+    // A little before it is told to stop, which is 52 ms after the choice at the soonest.
+    scene.run_to(1060);
+    assert!(scene.resolver.is_holding());
+    scene.event(S1, "+failover-state-wait-promotion", "slave h:6002 h 6002 @ m h 6001");
+    scene.nodes.insert(B, Is::Primary);
+    scene.run_to(1100);
+    assert_eq!(scene.resolver.primary(), Some(&at(B)));
+    assert!(!scene.resolver.is_holding());
+    // The sentinel sees it in office, and resets its clients once more.
+    scene.event(S1, "+promoted-slave", "slave h:6002 h 6002 @ m h 6001");
+    scene.run_to(1105);
+    assert!(scene.resolver.is_holding());
+    scene.run_to(1125);
+    assert!(!scene.resolver.is_holding());
+}
+
+#[test]
+fn a_tick_that_is_early_stops_the_writes_at_once() {
+    let mut scene = Scene::new();
+    scene.hands_over = true;
+    scene.run_to(1000);
+    scene.try_failover(S1, "2");
+    scene.select_b(S1);
+    scene.run_to(1010);
+    scene.event(S1, "+failover-state-wait-promotion", "slave h:6002 h 6002 @ m h 6001");
+    assert!(scene.resolver.is_holding());
+}
+
+#[test]
+fn a_failover_that_began_while_its_leader_was_not_heard_holds_as_soon_as_it_is() {
+    let mut scene = Scene::new();
+    scene.tell(Input::EventLinkDown { sentinel: at(S1) });
+    // Nobody hears its +try-failover.
+    scene.replaces = [(S1, A)].into();
+    scene.run_to(500);
+    assert!(!scene.resolver.is_holding());
+    scene.tell(Input::EventLinkUp { sentinel: at(S1) });
+    scene.run_to(510);
+    assert!(scene.resolver.is_holding());
+    scene.select_b(S1);
+    scene.nodes.insert(B, Is::Primary);
+    scene.run_to(550);
+    assert_eq!(scene.resolver.primary(), Some(&at(B)));
+    assert!(!scene.resolver.is_holding());
+    // Until its end the leader goes on describing the old primary, and names the new one.
+    scene.says.insert(S1, (B, 2));
+    scene.tell(Input::EventLinkDown { sentinel: at(S1) });
+    scene.tell(Input::EventLinkUp { sentinel: at(S1) });
+    scene.run_to(3000);
+    assert!(!scene.resolver.is_holding());
+}
+
+#[test]
 fn a_hold_of_a_failover_without_end_goes_back_after_3_s() {
     let mut scene = Scene::new();
     scene.try_failover(S1, "2");
@@ -306,7 +381,26 @@ fn a_hold_of_a_failover_without_end_goes_back_after_3_s() {
     scene.select_b(S1);
     scene.nodes.insert(B, Is::Primary);
     scene.run_to(3300);
-    assert_eq!(scene.took(), lines(["3205 primary 6002 epoch 2"]));
+    assert_eq!(
+        scene.took(),
+        lines(["3200 hold until 6200", "3205 primary 6002 epoch 2", "3205 release 6002"])
+    );
+}
+
+#[test]
+fn a_failover_that_goes_on_when_the_hold_is_over_holds_again() {
+    let mut scene = Scene::new();
+    scene.run_to(1000);
+    scene.try_failover(S1, "2");
+    scene.run_to(25_000);
+    assert!(!scene.resolver.is_holding());
+    scene.took();
+    scene.select_b(S1);
+    assert_eq!(scene.took(), lines(["25000 hold until 28000"]));
+    scene.nodes.insert(B, Is::Primary);
+    scene.run_to(25_100);
+    assert_eq!(scene.resolver.primary(), Some(&at(B)));
+    assert!(!scene.resolver.is_holding());
 }
 
 #[test]
@@ -345,6 +439,34 @@ fn a_killed_primary_is_held_until_the_selected_replica_says_primary() {
     scene.run_to(900);
     let told = scene.took();
     assert_eq!(told[told.len() - 2..], ["810 primary 6002 epoch 2", "810 release 6002"]);
+}
+
+#[test]
+fn a_crash_asks_the_sentinels_at_most_ten_times() {
+    let mut scene = Scene::new();
+    scene.nodes.insert(A, Is::Refusing);
+    scene.tell(Input::ConnectionLost { endpoint: at(A) });
+    scene.run_to(2100);
+    scene.event(S2, "+odown", "master m h 6001 #quorum 2/2");
+    scene.try_failover(S1, "2");
+    scene.run_to(2300);
+    scene.select_b(S1);
+    scene.nodes.insert(B, Is::Primary);
+    scene.run_to(2400);
+    assert_eq!(scene.resolver.primary(), Some(&at(B)));
+    scene.says = [(S1, (B, 2)), (S2, (B, 2)), (S3, (B, 2))].into();
+    scene.run_to(3200);
+    scene.event(S1, "+promoted-slave", "slave h:6002 h 6002 @ m h 6001");
+    for sentinel in [S2, S3] {
+        scene.event(sentinel, "+config-update-from", "sentinel h:5001 h 5001 @ m h 6001");
+        scene.event(sentinel, "+switch-master", "m h 6001 h 6002");
+    }
+    scene.run_to(4200);
+    scene.event(S1, "+failover-end", "master m h 6001");
+    scene.event(S1, "+switch-master", "m h 6001 h 6002");
+    scene.run_to(7000);
+    assert_eq!(scene.resolver.phase(), "calm");
+    assert!(scene.sentinels_asked <= 10, "{}", scene.sentinels_asked);
 }
 
 #[test]
