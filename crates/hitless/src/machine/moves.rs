@@ -7,7 +7,7 @@ use evenkeel_protocol::Endpoint;
 use super::{
     Conn, HandoffEngine,
     breaker::{Change, Permit},
-    handoff::{Handoff, MAX_MOVES, Member, QUIET_PATIENCE, State, backoff},
+    handoff::{Handoff, MAX_MOVES, Member, NameState, QUIET_PATIENCE, State, backoff},
     jitter,
 };
 use crate::{
@@ -98,6 +98,10 @@ impl HandoffEngine {
         let is_to_target = handoff.plan.target.is_some()
             && handoff.members.get(&conn).is_some_and(|member| member.to_target);
         if is_to_target && handoff.waits_for_scout(now, conn) {
+            return true;
+        }
+        let blind = handoff.members.get(&conn).is_some_and(Member::guesses);
+        if blind && handoff.waits_for_name(now, conn) {
             return true;
         }
         let Some(member) = handoff.members.get_mut(&conn) else { return true };
@@ -230,6 +234,9 @@ impl HandoffEngine {
         {
             let to_target = matches!(member.state, State::Moving { to_target: true, .. });
             handoff.proven |= to_target;
+            if matches!(handoff.name, NameState::Asked { scout, .. } if scout == conn) {
+                if told_early { handoff.leads_back() } else { handoff.listen_there(now, new) }
+            }
             let on_target = handoff.plan.target.as_ref() == Some(&successor.dialled);
             let still_there = !on_target && told_early || to_target && handoff.concerns(&site);
             let mut next = Member {

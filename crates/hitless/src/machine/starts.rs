@@ -10,7 +10,7 @@ use evenkeel_protocol::Endpoint;
 
 use super::{
     HandoffEngine,
-    handoff::{Handoff, MAX_GRACE, MAX_MOVES, Member, Plan, State, Timetable},
+    handoff::{Handoff, MAX_GRACE, MAX_MOVES, Member, NameState, Plan, State, Timetable},
     jitter,
     names::is_name,
     windows::Extent,
@@ -87,7 +87,9 @@ impl HandoffEngine {
                     if member.moves < MAX_MOVES && now < handoff.at.forget_at {
                         member.state = State::Stuck;
                         member.to_target = false;
-                        handoff.finished = false;
+                    }
+                    if matches!(handoff.name, NameState::Asked { scout, .. } if scout == conn) {
+                        handoff.leads_back();
                     }
                     Outcome::Joined(id)
                 } else {
@@ -301,7 +303,6 @@ impl HandoffEngine {
         }
         let member = handoff.joining(now, told);
         handoff.members.insert(conn, member);
-        handoff.finished = false;
     }
 
     /// Asks for the configured name while a connection of this handoff may need it.
