@@ -176,14 +176,15 @@ impl Director {
                 self.conns.remove(&info.number);
                 self.tell(Input::Closed { conn: ConnId(info.number) });
             }
-            Observed::Push { carrier, info, push, during_handshake } => {
+            Observed::Push { carrier, info, push, during_handshake, at } => {
                 let origin = match self.conns.get(&info.number) {
                     Some(known) => known.origin.clone(),
                     None => Self::origin(&core, carrier, &info),
                 };
                 match push {
                     Push::Maintenance(notice) => {
-                        self.tell(Input::Notice { origin, during_handshake, notice });
+                        let received_at = Some(at);
+                        self.tell(Input::Notice { origin, during_handshake, received_at, notice });
                     }
                     Push::MalformedMaintenance(error) => self.tell(Input::Malformed { origin, error }),
                     _ => {}

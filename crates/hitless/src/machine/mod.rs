@@ -85,7 +85,7 @@ struct Conn {
 ///     grace: Some(Duration::from_secs(15)),
 ///     target: Some(Endpoint::new("10.0.0.2", 6379)),
 /// };
-/// engine.handle_input(now, Input::Notice { origin, during_handshake: false, notice });
+/// engine.handle_input(now, Input::Notice { origin, during_handshake: false, received_at: None, notice });
 /// let later = now + Duration::from_millis(500); // the jitter is over
 /// engine.handle_timeout(later);
 ///
@@ -363,8 +363,9 @@ impl Machine for HandoffEngine {
                 self.report(Event::Malformed { conn: origin.conn, name: error.name, what: error.what });
             }
             Input::MoveFailed { conn, cause } => self.move_failed(now, conn, cause),
-            Input::Notice { origin, during_handshake, notice } => {
-                self.notice(now, &origin, during_handshake, notice);
+            Input::Notice { origin, during_handshake, received_at, notice } => {
+                let late = received_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+                self.notice(now, &origin, during_handshake, starts::left_after(late, notice));
             }
             Input::Opened { origin } => self.opened(now, &origin),
             Input::Shutdown => self.shutdown(now),

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use evenkeel_protocol::Endpoint;
+use evenkeel_protocol::{Endpoint, Notice};
 
 use super::{
     HandoffEngine,
@@ -23,6 +23,18 @@ const MOVING_TAIL: Duration = Duration::from_secs(2);
 const VANISHED_GRACE: Duration = Duration::from_secs(10);
 /// Handoffs remembered at once.
 const MAX_HANDOFFS: usize = 128;
+
+/// An announcement that came a while ago: of its grace, what is left.
+pub(super) fn left_after(late: Duration, notice: Notice) -> Notice {
+    match notice {
+        // Nothing left is not the same as nothing said.
+        Notice::Moving { seq, grace: Some(grace), target } if !grace.is_zero() => {
+            let left = grace.saturating_sub(late).max(Duration::from_millis(1));
+            Notice::Moving { seq, grace: Some(left), target }
+        }
+        other => other,
+    }
+}
 
 impl HandoffEngine {
     pub(super) fn moving(

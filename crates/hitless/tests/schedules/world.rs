@@ -412,7 +412,7 @@ impl World {
     fn hear(&mut self, origin: Origin, during_handshake: bool, notice: Notice) {
         self.tally.announcements += 1;
         self.promises.on_heard(self.now, &origin, &notice, &self.servers, &self.conns);
-        self.input(Input::Notice { origin, during_handshake, notice });
+        self.input(Input::Notice { origin, during_handshake, received_at: None, notice });
     }
 
     fn happen(&mut self, event: Ev) {

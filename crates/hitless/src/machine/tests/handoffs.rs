@@ -276,6 +276,104 @@ fn without_an_address_and_without_news_from_dns_it_goes_by_the_name_at_half_the_
 }
 
 #[test]
+fn a_name_that_leads_back_is_met_by_one_connection_and_not_by_all() {
+    let mut script = Script::open(8);
+    script.hear(0, &at(2, OLD), moving(1, 3, None));
+    while script.moves().is_empty() {
+        script.until(script.now + 1);
+    }
+    let first = script.now;
+    // The retiring server says while the connection is being made that it is still itself.
+    script.hear_as(first + 2, &at(20, OLD), true, moving(1, 2, None));
+    script.switched(first + 3, 1, at(20, OLD));
+    script.until(2_849);
+    assert_eq!(script.moved_to(), [(1, NAME.into())]);
+    // One that comes later does not try again either.
+    script.input(2_849, Input::Opened { origin: at(21, OLD) });
+    script.hear(2_849, &at(21, OLD), moving(1, 1, None));
+    script.until(2_850);
+    let quietly: Vec<_> = script.moves()[1..].iter().map(|(_, conn, to)| (*conn, to.clone())).collect();
+    assert_eq!(quietly, [2, 3, 4, 5, 6, 7, 8, 20, 21].map(|conn| (conn, format!("{NAME} quietly"))));
+}
+
+#[test]
+fn a_name_that_leads_elsewhere_is_followed_by_all_once_the_first_has_listened() {
+    let mut script = Script::open(3);
+    script.hear(0, &at(2, OLD), moving(1, 3, None));
+    while script.moves().is_empty() {
+        script.until(script.now + 1);
+    }
+    let first = script.now;
+    script.switched(first + 2, 1, at(20, NEW));
+    script.until(first + 21);
+    assert_eq!(script.moves().len(), 1);
+    script.until(first + 22);
+    assert_eq!(script.moved_to(), [(1, NAME.into()), (2, NAME.into()), (3, NAME.into())]);
+}
+
+#[test]
+fn a_word_right_behind_the_handshake_holds_the_others_back_too() {
+    let mut script = Script::open(3);
+    script.hear(0, &at(2, OLD), moving(1, 3, None));
+    while script.moves().is_empty() {
+        script.until(script.now + 1);
+    }
+    let first = script.now;
+    script.switched(first + 2, 1, at(20, OLD));
+    script.hear(first + 7, &at(20, OLD), moving(1, 2, None));
+    script.until(2_849);
+    assert_eq!(script.moves().len(), 1);
+}
+
+#[test]
+fn a_name_that_does_not_answer_holds_the_others_up_for_a_moment_only() {
+    let mut script = Script::open(3);
+    script.hear(0, &at(1, OLD), moving(1, 3, None));
+    while script.moves().is_empty() {
+        script.until(script.now + 1);
+    }
+    let first = script.now;
+    script.until(first + 99);
+    assert_eq!(script.moves().len(), 1);
+    script.until(first + 100);
+    assert_eq!(script.moves().len(), 3);
+}
+
+#[test]
+fn the_end_is_told_once_however_many_join_late() {
+    let mut script = Script::open(2);
+    script.hear(0, &at(1, OLD), moving(1, 15, Some(NEW)));
+    script.until(700);
+    script.switched(700, 1, moved(11, NEW));
+    script.switched(700, 2, moved(12, NEW));
+    let ends = |script: &Script| script.events(|event| matches!(event, Event::HandoffFinished { .. }));
+    assert_eq!(ends(&script), 1);
+    // Leases that were being dialled when the server spoke.
+    for conn in [3, 4] {
+        script.input(800 + conn, Input::Opened { origin: at(conn, OLD) });
+        script.switched(850 + conn, conn, moved(20 + conn, NEW));
+    }
+    script.until(60_000);
+    assert_eq!(ends(&script), 1);
+    assert_eq!(script.events(|event| matches!(event, Event::ConnMoved { .. })), 4);
+}
+
+#[test]
+fn the_grace_runs_from_when_the_announcement_came() {
+    let mut script = Script::open(1);
+    script.until(1_040);
+    // A slow hook held it for 40 ms.
+    let (origin, received_at) = (at(1, OLD), Some(script.instant(1_000)));
+    let notice = moving(1, 1, None);
+    script.input(1_040, Input::Notice { origin, during_handshake: false, received_at, notice });
+    let closes = script.log.iter().find_map(|(_, action)| match action {
+        Action::Report(Event::HandoffStarted { closes_at, .. }) => Some(*closes_at),
+        _ => None,
+    });
+    assert_eq!(closes, Some(script.instant(2_000)));
+}
+
+#[test]
 fn told_again_after_the_move_it_falls_silent_just_before_the_close() {
     let mut script = Script::open(1);
     script.hear(0, &at(1, OLD), moving(1, 3, None));
