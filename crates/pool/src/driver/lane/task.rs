@@ -116,7 +116,10 @@ impl LaneTask {
         while let Some(action) = self.machine.poll_action() {
             match action {
                 Action::Dial { dial: id, endpoint, address } => {
-                    let config = self.config.dial.clone();
+                    let mut config = self.config.dial.clone();
+                    if self.machine.moving().is_some_and(|(dial, _)| dial == Some(id)) {
+                        config = config.of_move();
+                    }
                     let dialing = async move { dial_at(&endpoint, address, &config).await };
                     self.dials.push((id, Box::pin(dialing)));
                     self.look_again = true;
