@@ -25,6 +25,7 @@ use tokio::sync::mpsc;
 use super::{
     Core,
     carrier::{Carrier, CarrierId},
+    floor::FloorKey,
     observe::Observed,
     subscriptions::family_of,
 };
@@ -63,7 +64,7 @@ pub(crate) struct Director {
     _resolver: Option<ResolverHandle>,
     conns: BTreeMap<u64, Known>,
     /// Floors in force, with the key under which carriers know them.
-    floors: BTreeMap<Scope, (u64, Duration)>,
+    floors: BTreeMap<Scope, (FloorKey, Duration)>,
     next_floor: u64,
     /// Lanes that wait for the primary before their held writes may go.
     to_release: BTreeSet<LaneId>,

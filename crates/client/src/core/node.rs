@@ -5,8 +5,11 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use evenkeel_hitless::Family;
 use evenkeel_pool::{Lane, LaneConfig, LaneId, LaneObserver, LeaseConfig, LeasePool};
 use evenkeel_protocol::{Endpoint, Slot};
+
+use super::floor;
 
 /// What every node of a client is made with.
 pub(crate) struct Setup {
@@ -97,6 +100,11 @@ impl Node {
 
     pub(crate) fn leases(&self) -> &LeasePool {
         &self.leases
+    }
+
+    /// The maintenance that is announced there now.
+    pub(crate) fn maintenance(&self) -> Option<Family> {
+        self.lanes.iter().find_map(floor::maintenance)
     }
 
     /// Where its first lane leads.

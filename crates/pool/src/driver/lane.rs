@@ -420,6 +420,11 @@ impl Lane {
         self.shared.floor()
     }
 
+    /// The key of the floor that was put there last, of those in force.
+    pub fn relaxed_by(&self) -> Option<u64> {
+        self.shared.relaxed.lock().last().map(|(key, _)| *key)
+    }
+
     /// Takes the floor away again.
     pub fn restore(&self, key: u64) {
         self.shared.relaxed.lock().retain(|(known, _)| *known != key);

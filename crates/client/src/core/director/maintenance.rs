@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use evenkeel_hitless::{Action, Event as Notable, Input, Move, MoveError, MoveStyle, Origin, Scope};
+use evenkeel_hitless::{Action, Event as Notable, Family, Input, Move, MoveError, MoveStyle, Origin, Scope};
 use evenkeel_pool::{
     DialError,
     machine::{MoveId, MoveRequest, Overlap},
@@ -14,7 +14,9 @@ use crate::{
     core::{
         Core,
         carrier::{Carrier, CarrierId},
-        clock, spawn,
+        clock,
+        floor::FloorKey,
+        spawn,
     },
     events::Event,
 };
@@ -24,7 +26,7 @@ impl Director {
         let Some(core) = self.core.upgrade() else { return };
         match action {
             Action::Move(request) => self.start_move(&core, &request),
-            Action::Relax { scope, floor, .. } => self.relax(&core, &scope, floor),
+            Action::Relax { scope, floor, cause } => self.relax(&core, &scope, floor, cause),
             Action::Restore { scope } => self.restore(&core, &scope),
             Action::AskDns { name } => self.ask_dns(name),
             Action::RedirectDials { from, to, .. } => core.redirect_leases(&from, Some(&to)),
@@ -96,14 +98,17 @@ impl Director {
         }
     }
 
-    fn relax(&mut self, core: &Core, scope: &Scope, floor: Duration) {
+    fn relax(&mut self, core: &Core, scope: &Scope, floor: Duration, cause: Family) {
         self.next_floor += 1;
-        let fresh = self.next_floor;
-        let entry = self.floors.entry(scope.clone()).or_insert((fresh, floor));
-        entry.1 = floor;
-        let key = entry.0;
+        let key = FloorKey::new(self.next_floor, cause);
+        let before = self.floors.insert(scope.clone(), (key, floor));
         for carrier in self.in_scope(core, scope) {
-            carrier.relax(key, floor);
+            carrier.relax(key.0, floor);
+        }
+        if let Some((before, _)) = before {
+            for carrier in core.carriers() {
+                carrier.restore(before.0);
+            }
         }
     }
 
@@ -111,14 +116,14 @@ impl Director {
     pub(super) fn relax_new(&self, core: &Core, carrier: CarrierId, origin: &Origin) {
         let floor = self.floors.get(&Scope::Endpoint(origin.endpoint.clone()));
         if let (Some((key, floor)), Some(carrier)) = (floor, core.carrier(carrier)) {
-            carrier.relax(*key, *floor);
+            carrier.relax(key.0, *floor);
         }
     }
 
     fn restore(&mut self, core: &Core, scope: &Scope) {
         if let Some((key, _)) = self.floors.remove(scope) {
             for carrier in core.carriers() {
-                carrier.restore(key);
+                carrier.restore(key.0);
             }
         }
     }
