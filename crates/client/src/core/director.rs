@@ -163,8 +163,12 @@ impl Director {
             Observed::Opened { carrier, info, instead_of } => {
                 let origin = Self::origin(&core, carrier, &info);
                 self.relax_new(&core, carrier, &origin);
-                // What waits on the connection that is left is ended there and goes on here.
-                if let (CarrierId::Lane(lane), Some(old)) = (carrier, &instead_of) {
+                // What waits on the connection that is left is ended there and goes on here; where the old one had to be
+                // left first, that was done before.
+                if let CarrierId::Lane(lane) = carrier
+                    && !core.blocked().settled(lane)
+                    && let Some(old) = &instead_of
+                {
                     core.end_wait(lane, old);
                 }
                 self.conns.insert(info.number, Known { carrier, origin: origin.clone() });

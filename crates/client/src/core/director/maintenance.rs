@@ -62,25 +62,39 @@ impl Director {
             MoveStyle::InPlace => order.overlap = Overlap::InPlace,
             MoveStyle::Quiet { hush_at, dial_at } => {
                 order.overlap = Overlap::Quiet;
-                // Who waits there writes nothing: its wait has to end before the close, and goes on behind it.
-                let waits = matches!(&carrier, Carrier::Lane(lane) if core.waits_on(lane.id()));
-                order.hush_at = if waits { now } else { hush_at };
+                order.hush_at = hush_at;
                 order.not_before = dial_at;
                 order.once = false;
             }
             _ => return self.tell(failed(MoveError::Unsupported)),
         }
-        let at_once = order.overlap != Overlap::Beside;
+        // The connection is left without a successor beside it: what waits on it must have ended before, and nothing may
+        // begin to wait on it.
+        let leaves = match &carrier {
+            Carrier::Lane(lane) if order.overlap != Overlap::Beside => Some(lane.clone()),
+            _ => None,
+        };
+        if let Some(lane) = &leaves
+            && core.blocked().leave(lane.id(), request.deadline)
+        {
+            // Who waits there writes nothing meanwhile; its wait goes on behind the close.
+            order.hush_at = now;
+        }
         if !carrier.move_to(order) {
+            if let Some(lane) = &leaves {
+                core.blocked().settled(lane.id());
+            }
             return self.tell(failed(MoveError::Closed));
         }
-        // The connection is left without a successor beside it: what waits on it must have ended before.
-        if at_once && let (Carrier::Lane(lane), Some(info)) = (&carrier, carrier.info()) {
+        if let (Some(lane), Some(info)) = (leaves, carrier.info()) {
             core.end_wait(lane.id(), &info);
         }
     }
 
     pub(super) fn move_failed(&self, core: &Arc<Core>, carrier: CarrierId, number: u64) {
+        if let CarrierId::Lane(lane) = carrier {
+            core.blocked().settled(lane);
+        }
         if number >= super::topology::FAILOVERS {
             return Self::follow_again(core, carrier);
         }
