@@ -55,6 +55,8 @@ struct Conn {
     opened_at: Instant,
     /// The handoff that moves it at this moment.
     busy: Option<HandoffId>,
+    /// How often it and those before it were made anew, by handoff.
+    made: BTreeMap<HandoffId, u8>,
     /// It has a successor and only finishes what it owes.
     draining: bool,
     /// The end of its relaxed time after a move, with the key in the ledger.
@@ -217,7 +219,8 @@ impl HandoffEngine {
     }
 
     fn remember(&mut self, now: Instant, origin: Origin) {
-        let conn = Conn { origin, opened_at: now, busy: None, draining: false, tail: None };
+        let conn =
+            Conn { origin, opened_at: now, busy: None, made: BTreeMap::new(), draining: false, tail: None };
         self.conns.entry(conn.origin.conn).or_insert(conn);
     }
 

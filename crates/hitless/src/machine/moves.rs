@@ -1,6 +1,6 @@
 //! How handoffs are carried through: who is dialled when, what a result means, and when to give up.
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
 use evenkeel_protocol::Endpoint;
 
@@ -215,14 +215,22 @@ impl HandoffEngine {
     }
 
     pub(super) fn switched(&mut self, now: Instant, conn: ConnId, successor: &Origin) {
-        let mut busy = None;
+        let (mut busy, mut made) = (None, BTreeMap::new());
         if let Some(old) = self.conns.get_mut(&conn) {
             old.draining = true;
             busy = old.busy.take();
+            made = std::mem::take(&mut old.made);
+        }
+        made.retain(|id, _| self.handoffs.contains_key(id));
+        if let Some(id) = busy {
+            *made.entry(id).or_insert(0) += 1;
         }
         let new = successor.conn;
         let site = successor.site();
         self.remember(now, successor.clone());
+        if let Some(known) = self.conns.get_mut(&new) {
+            known.made = made;
+        }
         self.relax_after_move(now, new);
         let told_early = busy
             .and_then(|id| self.handoffs.get_mut(&id))

@@ -174,9 +174,19 @@ impl HandoffEngine {
     pub(super) fn dns_answer(&mut self, now: Instant, name: &str, addresses: &[IpAddr]) {
         let gone = self.names.answer(now, name, addresses);
         let (conns, seed) = (&self.conns, self.seed);
+        let addresses_of = |handoff: &Handoff| -> Vec<IpAddr> {
+            handoff.sites.iter().filter_map(Site::peer).map(|peer| peer.ip()).collect()
+        };
+        // Two servers that retire would send connections to each other for as long as DNS knows no third.
+        let closing: Vec<IpAddr> = self
+            .handoffs
+            .values()
+            .filter(|handoff| handoff.plan.endpoint.host() == name && now < handoff.at.close_at)
+            .flat_map(addresses_of)
+            .collect();
         for handoff in self.handoffs.values_mut().filter(|handoff| handoff.plan.endpoint.host() == name) {
-            let retiring: Vec<IpAddr> =
-                handoff.sites.iter().filter_map(Site::peer).map(|peer| peer.ip()).collect();
+            let mut retiring = addresses_of(handoff);
+            retiring.extend(&closing);
             for (id, member) in handoff.members.iter_mut().filter(|(_, member)| member.wants_name()) {
                 let peer = conns.get(id).and_then(|conn| conn.origin.peer).map(|peer| peer.ip());
                 let Some(peer) = peer else { continue };
@@ -313,7 +323,14 @@ impl HandoffEngine {
         if newer_word || handoff.members.contains_key(&conn) {
             return;
         }
-        let member = handoff.joining(now, told);
+        let mut member = handoff.joining(now, told);
+        // It was made anew for this one before, and another one has sent it back: no second guess.
+        member.moves = self.conns.get(&conn).and_then(|known| known.made.get(&id)).copied().unwrap_or(0);
+        if member.moves >= MAX_MOVES {
+            member.state = State::Settled;
+        } else if member.moves > 0 && !member.to_target {
+            member.state = State::Stuck;
+        }
         handoff.members.insert(conn, member);
     }
 

@@ -611,6 +611,25 @@ fn dials_that_were_sent_to_a_server_that_retires_in_turn_are_sent_on() {
 }
 
 #[test]
+fn two_servers_that_retire_do_not_send_connections_to_each_other() {
+    let mut script = Script::open(1);
+    script.hear(0, &at(1, OLD), moving(1, 15, Some(NEW)));
+    script.until(600);
+    script.switched(600, 1, moved(2, NEW));
+    // Its target retires in turn, and DNS still knows nothing but the server that it came from.
+    script.hear(1_000, &moved(2, NEW), moving(2, 15, None));
+    let answer = |to: &[&str]| Input::DnsAnswer {
+        name: "cache.test".into(),
+        addresses: to.iter().map(|&text| ip(text)).collect(),
+    };
+    script.input(1_500, answer(&["10.0.0.1"]));
+    script.until(2_000);
+    assert_eq!(script.moved_to(), [(1, NEW.into())]);
+    script.input(2_000, answer(&["10.0.0.1", "10.0.0.3"]));
+    assert_eq!(script.moved_to()[1..], [(2, format!("{NAME} at 10.0.0.3"))]);
+}
+
+#[test]
 fn a_sibling_that_retires_as_well_is_no_better_address() {
     let mut script = Script::open(1);
     let sibling = at(2, "10.0.0.5:6379");
