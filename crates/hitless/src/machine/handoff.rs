@@ -17,6 +17,15 @@ pub(crate) const MAX_GRACE: Duration = Duration::from_secs(600);
 const MAX_JITTER: Duration = Duration::from_millis(500);
 /// Sockets were seen to be closed up to 4 s after the announced end (measured); told again until then, it is a repeat.
 const FORGET_AFTER: Duration = Duration::from_secs(10);
+/// What is owed on the old side is answered in this time before the close, and what is blocked there is ended.
+const MIN_MARGIN: Duration = Duration::from_millis(100);
+/// The same where the grace is long.
+const MAX_MARGIN: Duration = Duration::from_millis(250);
+/// Before a close to which nothing better is known, nothing is written for so long: a busy machine may be late by that much,
+/// and callers wait that much longer than for the dial.
+const MIN_LEAD: Duration = Duration::from_millis(10);
+/// The same where the grace is long, so that clocks may differ by more.
+const MAX_LEAD: Duration = Duration::from_millis(50);
 /// A quiet move may look for the server this long after the announced close; then the old connection is used again.
 pub(crate) const QUIET_PATIENCE: Duration = Duration::from_millis(250);
 /// So long the first attempt at a target, or by a name of which nothing new is known, goes alone: a dead target is then
@@ -72,9 +81,8 @@ impl Timetable {
             HandoffCause::Drain | HandoffCause::Topology => Duration::ZERO,
         };
         let close_at = now + grace;
-        // What is owed on the old side must be in before the server closes it.
-        let quiet_lead = (grace / 300).clamp(Duration::from_millis(5), Duration::from_millis(50)).min(grace);
-        let margin = (grace / 20).min(Duration::from_millis(250)).max(quiet_lead).min(grace);
+        let quiet_lead = (grace / 300).clamp(MIN_LEAD, MAX_LEAD).min(grace);
+        let margin = (grace / 20).clamp(MIN_MARGIN, MAX_MARGIN).max(quiet_lead).min(grace / 4);
         let name_at = match (plan.cause, &plan.target) {
             // The name is right by half of the grace at the earliest (measured); the jitter spreads the fleet before it.
             (HandoffCause::Moving, None) => now + (grace / 2).saturating_sub(jitter),
@@ -415,7 +423,7 @@ mod tests {
         assert_eq!(table(15_000, true, all), (500, 11_250, 14_750, 14_950, 15_000));
         assert_eq!(table(3_000, false, all), (150, 1_350, 2_850, 2_990, 3_000));
         // A second is no rounding to zero.
-        assert_eq!(table(1_000, false, Duration::ZERO), (0, 500, 950, 995, 1_000));
+        assert_eq!(table(1_000, false, Duration::ZERO), (0, 500, 900, 990, 1_000));
         assert_eq!(table(u64::MAX, true, all).4, MAX_GRACE.as_millis());
     }
 }
