@@ -1,10 +1,11 @@
 //! What the handoff engine wants done, done to lanes, leases and links.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use evenkeel_hitless::{Action, Event as Notable, Family, Input, Move, MoveError, MoveStyle, Origin, Scope};
 use evenkeel_pool::{
     DialError,
+    driver::dial::Phase,
     machine::{MoveId, MoveRequest, Overlap},
 };
 use evenkeel_protocol::conn::{Step, StepError};
@@ -98,7 +99,9 @@ impl Director {
         if number >= super::topology::FAILOVERS {
             return Self::follow_again(core, carrier);
         }
-        let cause = core.carrier(carrier).map_or(MoveError::Closed, |carrier| cause_of(&carrier));
+        let cause = core
+            .carrier(carrier)
+            .map_or(MoveError::Closed, |carrier| cause_of(carrier.last_error().as_deref()));
         self.tell(Input::MoveFailed { conn: evenkeel_hitless::ConnId(number), cause });
     }
 
@@ -171,8 +174,8 @@ fn notable(core: &Core, event: &Notable) {
 }
 
 /// Why a carrier could not move, from what its last dial said.
-fn cause_of(carrier: &Carrier) -> MoveError {
-    match carrier.last_error().as_deref() {
+fn cause_of(error: Option<&DialError>) -> MoveError {
+    match error {
         None | Some(DialError::TimedOut { .. }) => MoveError::Deadline,
         Some(DialError::Handshake { cause, .. }) => match (&cause.step, &cause.cause) {
             (Step::Auth, _) => MoveError::Auth,
@@ -182,7 +185,32 @@ fn cause_of(carrier: &Carrier) -> MoveError {
             }
             _ => MoveError::Handshake,
         },
+        // The certificate is the wrong one; that is told as data that cannot be taken. It will not be another by itself.
+        Some(DialError::Io { phase: Phase::Tls, cause, .. })
+            if cause.kind() == io::ErrorKind::InvalidData =>
+        {
+            MoveError::Forbidden
+        }
         Some(DialError::Io { .. }) => MoveError::Unreachable,
         Some(_) => MoveError::Handshake,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use evenkeel_protocol::Endpoint;
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_does_not_verify_is_no_network_trouble() {
+        let failed = |phase, kind: io::ErrorKind| {
+            let cause = Arc::new(io::Error::from(kind));
+            cause_of(Some(&DialError::Io { endpoint: Endpoint::new("h", 1), phase, cause }))
+        };
+        assert_eq!(failed(Phase::Tls, io::ErrorKind::InvalidData), MoveError::Forbidden);
+        assert_eq!(failed(Phase::Tls, io::ErrorKind::ConnectionReset), MoveError::Unreachable);
+        assert_eq!(failed(Phase::Connect, io::ErrorKind::ConnectionRefused), MoveError::Unreachable);
+        assert_eq!(cause_of(None), MoveError::Deadline);
     }
 }
