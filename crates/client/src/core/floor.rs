@@ -24,14 +24,30 @@ impl FloorKey {
     }
 }
 
-/// The maintenance that is announced on a lane now, the latest word of it.
+/// The maintenance that is announced on a lane now, the latest word of it. That a connection has moved a while ago says
+/// less than what is announced for it.
 pub(crate) fn maintenance(lane: &Lane) -> Option<Family> {
-    FloorKey(lane.relaxed_by()?).family()
+    latest(&lane.relaxed_by())
+}
+
+/// Of these keys, the latest first.
+fn latest(keys: &[u64]) -> Option<Family> {
+    let families = || keys.iter().filter_map(|key| FloorKey(*key).family());
+    families().find(|family| *family != Family::Handoff).or_else(|| families().next())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_announced_says_more_than_that_it_has_moved() {
+        let key = |number, family| FloorKey::new(number, family).0;
+        let (moved, moving) = (key(3, Family::Handoff), key(2, Family::Moving));
+        assert_eq!(latest(&[moved, moving, key(1, Family::Failover)]), Some(Family::Moving));
+        assert_eq!(latest(&[moved]), Some(Family::Handoff));
+        assert_eq!(latest(&[]), None);
+    }
 
     #[test]
     fn a_key_tells_its_maintenance_and_no_two_are_the_same() {

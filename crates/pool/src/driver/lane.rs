@@ -420,9 +420,9 @@ impl Lane {
         self.shared.floor()
     }
 
-    /// The key of the floor that was put there last, of those in force.
-    pub fn relaxed_by(&self) -> Option<u64> {
-        self.shared.relaxed.lock().last().map(|(key, _)| *key)
+    /// The keys of the floors in force, the latest first.
+    pub fn relaxed_by(&self) -> Vec<u64> {
+        self.shared.relaxed.lock().iter().rev().map(|(key, _)| *key).collect()
     }
 
     /// Takes the floor away again.
