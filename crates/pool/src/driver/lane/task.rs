@@ -138,7 +138,9 @@ impl LaneTask {
                     }
                 }
                 Action::Discard(id) => {
-                    self.parked.take_if(|parked| *parked == id);
+                    if self.parked.take_if(|parked| *parked == id).is_some() {
+                        self.shared.unparked();
+                    }
                     self.dials.retain(|(known, _)| *known != id);
                     self.dialed.retain(|(known, _)| *known != id);
                 }
@@ -317,7 +319,7 @@ impl LaneTask {
                         Ok(dialed) => {
                             self.dialed.push((id, dialed));
                             let for_move = self.machine.moving().is_some_and(|(dial, _)| dial == Some(id));
-                            if for_move && self.active.is_some() && self.shared.is_pinned() {
+                            if for_move && self.active.is_some() && self.shared.park() {
                                 self.parked = Some(id);
                             } else {
                                 self.input(Input::Dialed(id));
@@ -426,6 +428,11 @@ impl LaneTask {
                 self.yielded = false;
                 break;
             }
+            if self.parked.is_some() && !self.shared.is_pinned() {
+                // The successor comes first: what is queued may begin new state, which belongs there.
+                again = true;
+                break;
+            }
             let owed = wire.owed();
             // A lone caller has nobody to wait for.
             if !self.yielded && (owed > 0 || self.wave > 1) {
@@ -510,6 +517,7 @@ impl LaneTask {
     fn unpark(&mut self) {
         if let Some(id) = self.parked.take_if(|_| !self.shared.is_pinned()) {
             self.input(Input::Dialed(id));
+            self.shared.unparked();
         }
     }
 }
