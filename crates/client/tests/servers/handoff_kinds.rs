@@ -231,6 +231,18 @@ async fn waits_that_begin_just_before_a_late_close_go_on_behind_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_that_is_sent_to_a_dead_target_is_made_all_the_same() {
+    let (server, client) = start().await;
+    let moving = server.move_endpoint(Move::new(0, 1, GRACE).dead_target()).await.unwrap();
+    // New connections are sent to the target until it is given up.
+    until(|| client.maintenance().metrics().failures.values().sum::<u64>() > 0).await;
+    let mut lease = client.lease().await.unwrap();
+    assert_eq!(lease.cmd("PING").query::<String>().await.unwrap(), "PONG");
+    drop(lease);
+    moving.finished().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_target_costs_no_command() {
     let (server, client) = start().await;
     let load = Load::start(&client, "load", 8);
