@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use evenkeel_client::{Client, Error, MaintenanceKind};
 use evenkeel_protocol::{Frame, Limits, Notice};
-use evenkeel_testkit::server::{Audience, EmbeddedServer, Move};
+use evenkeel_testkit::server::{Audience, EmbeddedServer};
 
 const SHORT: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -63,18 +63,4 @@ async fn a_timeout_tells_the_maintenance_that_was_announced() {
         relaxed(&client, false).await;
         assert_eq!(fails(&server, &client).await.maintenance(), None);
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_that_is_lost_in_its_grace_tells_the_move() {
-    let server = EmbeddedServer::builder().addresses(2).start().await.unwrap();
-    let client = Client::connect(server.url()).await.unwrap();
-    // Nobody will be there, and the server closes long before the end of the grace that it announced.
-    let plan = Move::new(0, 1, Duration::from_millis(200)).announced_grace(Duration::from_secs(30));
-    let moving = server.move_endpoint(plan.dead_target().flip_at(1.0)).await.unwrap();
-    relaxed(&client, true).await;
-    server.hold_replies(Some(0), Duration::from_secs(600));
-    let cut = client.incr("count").await.unwrap_err();
-    assert_eq!(cut.maintenance(), Some(MaintenanceKind::Moving), "{cut}");
-    moving.finished().await.unwrap();
 }

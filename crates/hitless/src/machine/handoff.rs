@@ -296,14 +296,13 @@ impl Handoff {
         }
         match self.name {
             NameState::Open => false,
-            NameState::LeadsBack => true,
             NameState::Asked { scout, until } if until <= now || scout == conn => {
                 if until <= now {
                     self.name = NameState::Open;
                 }
                 false
             }
-            NameState::Asked { .. } => true,
+            NameState::Asked { .. } | NameState::LeadsBack => true,
             NameState::Unknown => {
                 self.name = NameState::Asked { scout: conn, until: now + self.alone() };
                 false

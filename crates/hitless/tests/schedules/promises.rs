@@ -216,9 +216,16 @@ impl Promises {
     }
 
     /// A server is about to close what is left.
-    pub(crate) fn on_close(&mut self, now: u64, server: usize, seq: u64, conns: &BTreeMap<ConnId, Conn>) {
+    pub(crate) fn on_close(
+        &mut self,
+        now: u64,
+        server: usize,
+        seq: u64,
+        way_out: bool,
+        conns: &BTreeMap<ConnId, Conn>,
+    ) {
         let Some(watched) = self.retirements.remove(&seq) else { return };
-        if !watched.sound || watched.disturbed {
+        if !watched.sound || watched.disturbed || !way_out {
             return;
         }
         for (id, conn) in conns.iter().filter(|(_, conn)| conn.server == server) {

@@ -570,7 +570,9 @@ impl World {
         if self.servers[server].retiring.as_ref().is_none_or(|retirement| retirement.seq != seq) {
             return;
         }
-        self.promises.on_close(self.now, server, seq, &self.conns);
+        // An older plan may have turned the name to a server that has closed meanwhile: there is no way out.
+        let way_out = self.name_to != server && self.servers[self.name_to].door == Door::Open;
+        self.promises.on_close(self.now, server, seq, way_out, &self.conns);
         self.servers[server].retiring = None;
         self.servers[server].door = Door::Closed;
         let back = self.now + self.rng.range(5_000, 60_000);
