@@ -76,6 +76,13 @@ impl Promises {
         self.retirements.insert(seq, watched);
     }
 
+    /// For a while the name led to a server that took nobody.
+    pub(crate) fn on_name_astray(&mut self) {
+        for watched in self.retirements.values_mut() {
+            watched.disturbed = true;
+        }
+    }
+
     /// An announcement is about to reach the engine.
     pub(crate) fn on_heard(
         &mut self,

@@ -511,8 +511,17 @@ impl World {
                     self.input(Input::Malformed { origin, error });
                 }
             }
-            Ev::Flip { server } => self.name_to = server,
+            Ev::Flip { server } => {
+                if self.servers[self.name_to].door != Door::Open {
+                    self.promises.on_name_astray();
+                }
+                self.name_to = server;
+            }
             Ev::Open { server, door } => {
+                if self.name_to == server && self.servers[server].door != Door::Open {
+                    // The name led nowhere until now.
+                    self.promises.on_name_astray();
+                }
                 self.servers[server].door = door;
             }
             Ev::Close { server, seq } => self.close(server, seq),
