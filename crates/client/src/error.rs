@@ -5,6 +5,9 @@ mod words;
 
 use std::{io, sync::Arc, time::Duration};
 
+/// The kind of maintenance behind a window of relaxed timeouts, as [`Error::maintenance`] tells it.
+pub use evenkeel_hitless::Family as MaintenanceKind;
+use evenkeel_hitless::Family;
 use evenkeel_protocol::{Endpoint, ServerError, command::LaneRefusal};
 use evenkeel_topology::ResolveError;
 
@@ -40,6 +43,8 @@ struct Inner {
     endpoint: Option<Endpoint>,
     /// The place in its pipeline, from 0.
     position: Option<usize>,
+    /// The maintenance that was announced when it happened.
+    maintenance: Option<Family>,
     source: Option<Source>,
 }
 
@@ -128,7 +133,8 @@ enum What {
 
 impl Error {
     fn new(kind: ErrorKind, executed: Executed, what: What) -> Self {
-        Self { inner: Box::new(Inner { kind, executed, what, endpoint: None, position: None, source: None }) }
+        let (endpoint, position, maintenance, source) = (None, None, None, None);
+        Self { inner: Box::new(Inner { kind, executed, what, endpoint, position, maintenance, source }) }
     }
 
     fn at(mut self, endpoint: Option<Endpoint>) -> Self {
@@ -183,6 +189,22 @@ impl Error {
     /// The place of the command in its pipeline or transaction, from 0.
     pub fn position(&self) -> Option<usize> {
         self.inner.position
+    }
+
+    /// The maintenance that the server had announced and that was not over when a command failed without an answer: its
+    /// deadline passed, its connection was lost, or none could be had. `None` outside of such a window.
+    ///
+    /// ```
+    /// # fn look(error: &evenkeel_client::Error) {
+    /// use evenkeel_client::MaintenanceKind;
+    ///
+    /// if error.is_timeout() && error.maintenance() == Some(MaintenanceKind::Failover) {
+    ///     // Slow because of a failover that was announced, not because of the network.
+    /// }
+    /// # }
+    /// ```
+    pub fn maintenance(&self) -> Option<MaintenanceKind> {
+        self.inner.maintenance
     }
 
     /// What the deadline was for, when one is over.

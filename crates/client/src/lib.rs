@@ -55,7 +55,7 @@ pub use call::Call;
 pub use client::{Client, Cmd};
 pub use commands::{End, Pairs, ReadOptions, Script, ToPairs, Trim, ZaddOptions, kind};
 pub use config::{Config, ConfigBuilder, Credentials, Deployment, Origin, ReadPolicy, Secret};
-pub use error::{Error, ErrorKind, Executed, Phase};
+pub use error::{Error, ErrorKind, Executed, MaintenanceKind, Phase};
 /// Hooks around announcements of maintenance: [`ConfigBuilder::maintenance_hook`].
 pub use evenkeel_hitless::{LoggingHook, Maintenance, MetricsHook, NotificationContext, NotificationHook};
 /// What the client's signatures take and give.

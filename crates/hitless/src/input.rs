@@ -55,6 +55,8 @@ pub enum Input {
         origin: Origin,
         /// True until the connection is ready for traffic; servers repeat old announcements then.
         during_handshake: bool,
+        /// When it came, if that was before it is told: the time it announces runs from then on.
+        received_at: Option<Instant>,
         /// What was announced.
         notice: Notice,
     },

@@ -53,7 +53,8 @@ fn migrating(seq: u64) -> Notice {
 }
 
 fn announce(maintenance: &Maintenance, notice: Notice) {
-    maintenance.tell(Input::Notice { origin: origin(1), during_handshake: false, notice }).unwrap();
+    let (origin, during_handshake, received_at) = (origin(1), false, None);
+    maintenance.tell(Input::Notice { origin, during_handshake, received_at, notice }).unwrap();
 }
 
 /// An engine with one connection, and its actions.

@@ -97,7 +97,7 @@ fn step() -> impl Strategy<Value = Step> {
     let addresses = prop::collection::vec(address().prop_map(IpAddr::V4), 0..3);
     let tell = prop_oneof![
         4 => (origin(), any::<bool>(), notice()).prop_map(|(origin, during_handshake, notice)| {
-            Input::Notice { origin, during_handshake, notice }
+            Input::Notice { origin, during_handshake, received_at: None, notice }
         }),
         3 => origin().prop_map(|origin| Input::Opened { origin }),
         2 => conn().prop_map(|conn| Input::Closed { conn }),

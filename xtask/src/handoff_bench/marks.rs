@@ -44,8 +44,8 @@ pub(crate) fn missed(scenario: &str, pool: bool, figures: &Figures) -> Vec<Strin
         }
         "b-late" => {
             mark("longest_gap_ms", GAP);
-            // Each connection twice, and so the helper of the blocked command, which may be asked for once more in vain.
-            mark("connects", 2.0 * handoffs * (connections + 2.0));
+            // Each connection twice, and so the helper that ends blocked commands.
+            mark("connects", 2.0 * handoffs * (connections + 1.0));
         }
         "d" => mark("connects", if pool { each_once } else { each_once.min(9.0) }),
         "e-dup" => {
@@ -111,6 +111,7 @@ mod tests {
         check("e-bad", false, "connects=1", "connects");
         check("e-dup", false, "engine_handoffs=3", "engine_handoffs");
         check("b-late", false, "lost=1", "nobody was told");
+        check("b-late", false, "connects=17", "at most 16.00");
         check("b", false, "lost=1", "lost");
         check("c", false, "peak_rss_ratio=2.1", "peak_rss_ratio");
     }

@@ -23,7 +23,7 @@ pub(crate) async fn publisher(shared: Arc<Shared>, channel: &'static str, every:
     while shared.goes_on() {
         pace.tick().await;
         let result = shared.client.publish(channel, said.len()).await;
-        shared.ledger.note(&result);
+        shared.ledger.note("PUBLISH", &result);
         said.push(Said::of(&result));
     }
     // The last message of all says that it is the last.
@@ -89,7 +89,7 @@ pub(crate) async fn producer(shared: Arc<Shared>, list: String, every: Duration)
     while shared.goes_on() {
         pace.tick().await;
         let result = shared.client.rpush(&list, said.len()).await;
-        shared.ledger.note(&result);
+        shared.ledger.note("RPUSH", &result);
         said.push(Said::of(&result));
     }
     said
@@ -100,7 +100,7 @@ pub(crate) async fn consumer(shared: Arc<Shared>, list: String, wait: Duration) 
     let mut given = Vec::new();
     while shared.goes_on() {
         let result = shared.client.blpop::<Option<(String, usize)>>([&list], wait).await;
-        shared.ledger.note(&result);
+        shared.ledger.note("BLPOP", &result);
         if let Ok(Some((_, number))) = result {
             given.push(number);
         }
@@ -114,7 +114,7 @@ pub(crate) async fn mover(shared: Arc<Shared>, from: String, to: String, wait: D
         let call =
             shared.client.cmd("BLMOVE").arg(&from).arg(&to).arg("LEFT").arg("RIGHT").arg(wait.as_secs_f64());
         let result = call.query::<Option<usize>>().await;
-        shared.ledger.note(&result);
+        shared.ledger.note("BLMOVE", &result);
     }
 }
 

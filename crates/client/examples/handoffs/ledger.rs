@@ -51,13 +51,13 @@ pub(crate) fn add(counter: &AtomicU64, more: usize) {
 }
 
 impl Ledger {
-    /// Counts one command and what came of it; the first few failures are shown.
-    pub(crate) fn note<T>(&self, result: &Result<T, Error>) {
+    /// Counts one command and what came of it; the first few failures are shown, with what was done.
+    pub(crate) fn note<T>(&self, what: &str, result: &Result<T, Error>) {
         add(&self.commands, 1);
         let Err(error) = result else { return };
         if self.failed.fetch_add(1, Ordering::Relaxed) < 5 {
             eprintln!(
-                "failed: {error} (executed: {:?}, cause: {:?})",
+                "{what} failed: {error} (executed: {:?}, cause: {:?})",
                 error.executed(),
                 std::error::Error::source(error)
             );

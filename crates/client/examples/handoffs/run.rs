@@ -161,10 +161,10 @@ async fn idle(
         let from = Instant::now();
         let result = client.incr(format!("first:{number}")).await;
         times.longest = times.longest.max(from.elapsed());
-        shared.ledger.note(&result);
+        shared.ledger.note("first", &result);
         let mut lease = client.lease().await?;
         let result = lease.cmd("PING").query::<String>().await;
-        shared.ledger.note(&result);
+        shared.ledger.note("first", &result);
     }
     let after = server.counters().await?;
     let results = Results { plan, shared, times: &times, dial, peak_rss_ratio };

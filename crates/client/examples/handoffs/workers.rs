@@ -105,7 +105,7 @@ pub(crate) async fn writer(shared: Arc<Shared>, number: usize, pace: Option<Dura
             Said::NotDone => {}
         }
         for result in [&one, &two, &incr, &len] {
-            shared.ledger.note(result);
+            shared.ledger.note("write", result);
         }
         if said.len() >= LOG {
             check_log(&shared, &log, &mut first, &mut said).await;
@@ -127,9 +127,9 @@ async fn check_log(shared: &Shared, log: &str, first: &mut u64, said: &mut Vec<S
     // Only a look that certainly took the log away starts a new one.
     let text = match shared.client.getdel::<Option<String>>(log).await {
         Ok(text) => text.unwrap_or_default(),
-        Err(error) => return shared.ledger.note::<()>(&Err(error)),
+        Err(error) => return shared.ledger.note::<()>("look or lease", &Err(error)),
     };
-    shared.ledger.note::<()>(&Ok(()));
+    shared.ledger.note::<()>("look", &Ok(()));
     let stands: Vec<u64> = text.split(',').filter_map(|number| number.parse().ok()).collect();
     shared.ledger.compare(&stands, *first, said);
     *first += said.len() as u64;
@@ -150,7 +150,7 @@ pub(crate) async fn transactions(shared: Arc<Shared>, number: usize) {
             (_, Said::Done) => done += 1,
             (_, Said::NotDone) => {}
         }
-        shared.ledger.note(&result);
+        shared.ledger.note("transaction", &result);
     }
     let stands = shared.client.get::<Option<i64>>(&left).await.ok().flatten().unwrap_or(0);
     add(&shared.ledger.doubled, usize::try_from(stands - done - uncertain).unwrap_or(0));
@@ -165,7 +165,7 @@ pub(crate) async fn watchers(shared: Arc<Shared>, number: usize) {
         let mut lease = match shared.client.lease().await {
             Ok(lease) => lease,
             Err(error) => {
-                shared.ledger.note::<()>(&Err(error));
+                shared.ledger.note::<()>("look or lease", &Err(error));
                 continue;
             }
         };
@@ -177,7 +177,7 @@ pub(crate) async fn watchers(shared: Arc<Shared>, number: usize) {
                 lease.transaction().set(&key, stock + 1).await
             }
             .await;
-            shared.ledger.note(&sold);
+            shared.ledger.note("WATCH", &sold);
             match (Said::of(&sold), &sold) {
                 (_, Ok(Some(_))) => done += 1,
                 // Nobody else writes this key.

@@ -1,6 +1,7 @@
 //! Connecting: from a configuration to a running client, in each deployment.
 
 use std::{
+    num::NonZeroUsize,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
@@ -360,10 +361,14 @@ fn parts(config: &Config) -> Result<Parts, Error> {
         .redirect(!matches!(config.deployment(), Deployment::Cluster { .. }))
         .library("evenkeel", env!("CARGO_PKG_VERSION"));
     let encryption = encryption(config)?;
+    let pool = usize::from(config.lanes().get()) + config.max_leases();
+    let sizes = settings.sizes(pool, config.max_connections());
     let asking = Asking::new(settings.clone(), config.tls().is_some());
     let dial = dial(config, handshake)
         .credentials(config.credentials_provider())
         .opt_in_policy(Some(Arc::new(asking)))
+        // The engine's workers are what bounds them.
+        .max_moves(NonZeroUsize::new(sizes.workers).unwrap_or(NonZeroUsize::MIN))
         .secure(encryption.data.clone());
     let lane = LaneConfig::default()
         .dial(dial.clone())
@@ -378,8 +383,6 @@ fn parts(config: &Config) -> Result<Parts, Error> {
         .cut_channel(settings.cut_channel())
         .limits(config.limits())
         .seed(fastrand::u64(..));
-    let pool = usize::from(config.lanes().get()) + config.max_leases();
-    let sizes = settings.sizes(pool, config.max_connections());
     Ok(Parts { dial, lane, lease, link, settings, sizes, encryption })
 }
 

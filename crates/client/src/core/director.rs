@@ -25,6 +25,7 @@ use tokio::sync::mpsc;
 use super::{
     Core,
     carrier::{Carrier, CarrierId},
+    floor::FloorKey,
     observe::Observed,
     subscriptions::family_of,
 };
@@ -63,7 +64,7 @@ pub(crate) struct Director {
     _resolver: ResolverHandle,
     conns: BTreeMap<u64, Known>,
     /// Floors in force, with the key under which carriers know them.
-    floors: BTreeMap<Scope, (u64, Duration)>,
+    floors: BTreeMap<Scope, (FloorKey, Duration)>,
     next_floor: u64,
     /// Lanes that wait for the primary before their held writes may go.
     to_release: BTreeSet<LaneId>,
@@ -154,8 +155,12 @@ impl Director {
             Observed::Opened { carrier, info, instead_of } => {
                 let origin = Self::origin(&core, carrier, &info);
                 self.relax_new(&core, carrier, &origin);
-                // What waits on the connection that is left is ended there and goes on here.
-                if let (CarrierId::Lane(lane), Some(old)) = (carrier, &instead_of) {
+                // What waits on the connection that is left is ended there and goes on here; where the old one had to be
+                // left first, that was done before.
+                if let CarrierId::Lane(lane) = carrier
+                    && !core.blocked().settled(lane)
+                    && let Some(old) = &instead_of
+                {
                     core.end_wait(lane, old);
                 }
                 self.conns.insert(info.number, Known { carrier, origin: origin.clone() });
@@ -168,14 +173,15 @@ impl Director {
                 self.conns.remove(&info.number);
                 self.tell(Input::Closed { conn: ConnId(info.number) });
             }
-            Observed::Push { carrier, info, push, during_handshake } => {
+            Observed::Push { carrier, info, push, during_handshake, at } => {
                 let origin = match self.conns.get(&info.number) {
                     Some(known) => known.origin.clone(),
                     None => Self::origin(&core, carrier, &info),
                 };
                 match push {
                     Push::Maintenance(notice) => {
-                        self.tell(Input::Notice { origin, during_handshake, notice });
+                        let received_at = Some(at);
+                        self.tell(Input::Notice { origin, during_handshake, received_at, notice });
                     }
                     Push::MalformedMaintenance(error) => self.tell(Input::Malformed { origin, error }),
                     _ => {}

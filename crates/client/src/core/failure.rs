@@ -5,6 +5,7 @@ use std::{io, sync::Arc, time::Duration};
 use evenkeel_pool::{AcquireError, DialError, Failure, Lane, driver::dial::Phase as DialPhase};
 use evenkeel_protocol::conn::{Step, StepError};
 
+use super::{floor::maintenance, node::Node};
 use crate::{
     config::Config,
     error::{Error, Executed, Phase},
@@ -55,7 +56,7 @@ fn step_name(step: Step) -> &'static str {
 /// Why a command has no reply.
 pub(crate) fn command(failure: Failure, lane: &Lane, after: Duration, config: &Config) -> Error {
     let endpoint = lane.endpoint();
-    match failure {
+    let error = match failure {
         Failure::Lost => Error::lost(endpoint, Executed::Maybe, None),
         Failure::TimedOutSent => Error::timeout(Phase::Reply, after, Some(endpoint), Executed::Maybe),
         Failure::TimedOutUnsent if lane.is_holding() => {
@@ -71,16 +72,18 @@ pub(crate) fn command(failure: Failure, lane: &Lane, after: Duration, config: &C
             Some(error) => dial(&error, config),
             None => Error::closed(Executed::No),
         },
-    }
+    };
+    error.during(maintenance(lane))
 }
 
-/// Why there is no lease.
-pub(crate) fn lease(error: AcquireError, config: &Config) -> Error {
-    match error {
+/// Why `node` lends no lease.
+pub(crate) fn lease(error: AcquireError, node: &Node, config: &Config) -> Error {
+    let error = match error {
         AcquireError::Dial(error) => dial(&error, config),
         AcquireError::Closed => Error::closed(Executed::No),
         other => Error::overloaded("the pool of leases", Some(Box::new(other))),
-    }
+    };
+    error.during(node.maintenance())
 }
 
 /// An `io::Error` that is shared with others who were told of it.

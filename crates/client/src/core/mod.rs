@@ -14,6 +14,7 @@ mod director;
 mod encrypt;
 mod failure;
 mod fence;
+mod floor;
 mod health;
 mod lease;
 mod node;
@@ -249,7 +250,7 @@ impl Core {
 
     pub(crate) async fn lease(self: &Arc<Self>) -> Result<Lease, Error> {
         let node = self.routes().all().into_iter().next().ok_or_else(|| Error::closed(Executed::No))?;
-        let lease = node.leases().acquire().await.map_err(|error| failure::lease(error, &self.config))?;
+        let lease = node.lend(&self.config).await?;
         Ok(Lease::new(Arc::clone(self), lease))
     }
 

@@ -1,12 +1,24 @@
 //! `Node`: the lanes and leases of one place; the place may change beneath it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
-use evenkeel_pool::{Lane, LaneConfig, LaneId, LaneObserver, LeaseConfig, LeasePool};
+use evenkeel_hitless::Family;
+use evenkeel_pool::{
+    AcquireError, DialError, Lane, LaneConfig, LaneId, LaneObserver, Lease, LeaseConfig, LeasePool,
+};
 use evenkeel_protocol::{Endpoint, Slot};
+
+use super::{clock, failure, floor};
+use crate::{config::Config, error::Error};
+
+/// Between two tries to make a lease's connection to a server that may be closing.
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// What every node of a client is made with.
 pub(crate) struct Setup {
@@ -99,8 +111,39 @@ impl Node {
         &self.leases
     }
 
+    /// Lends a connection. While maintenance is announced, a dial may meet a server that closes in this moment: nothing
+    /// was executed, and it is tried again as long as a lease may be waited for.
+    pub(crate) async fn lend(&self, config: &Config) -> Result<Lease, Error> {
+        let deadline = clock::now() + config.lease_timeout();
+        loop {
+            let left = deadline.saturating_duration_since(clock::now());
+            let error = match self.leases.acquire_within(left).await {
+                Ok(lease) => return Ok(lease),
+                Err(error) => error,
+            };
+            let passing = self.maintenance().is_some() && is_of_the_network(&error);
+            if !passing || deadline <= clock::now() + AGAIN {
+                return Err(failure::lease(error, self, config));
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    /// The maintenance that is announced there now.
+    pub(crate) fn maintenance(&self) -> Option<Family> {
+        self.lanes.iter().find_map(floor::maintenance)
+    }
+
     /// Where its first lane leads.
     pub(crate) fn endpoint(&self) -> Option<Endpoint> {
         self.lanes.first().map(Lane::endpoint)
+    }
+}
+
+/// Whether nobody listened there, or the connection was cut before it could be used.
+fn is_of_the_network(error: &AcquireError) -> bool {
+    match error {
+        AcquireError::Dial(error) => matches!(**error, DialError::Closed { .. } | DialError::Io { .. }),
+        _ => false,
     }
 }

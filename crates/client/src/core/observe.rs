@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use evenkeel_pool::{
 use evenkeel_protocol::{Push, Reply, ServerError, SubscriptionKind};
 use tokio::sync::mpsc;
 
-use super::carrier::CarrierId;
+use super::{carrier::CarrierId, clock};
 use crate::pubsub::PubSub;
 
 /// Something that happened on a connection.
@@ -36,6 +37,8 @@ pub(crate) enum Observed {
         info: Arc<ConnInfo>,
         push: Push,
         during_handshake: bool,
+        /// What is announced counts from here on.
+        at: Instant,
     },
     DialFailed {
         carrier: CarrierId,
@@ -86,7 +89,8 @@ impl Observer {
     fn pushed(&self, carrier: CarrierId, info: &Arc<ConnInfo>, push: &Reply, during_handshake: bool) {
         let Some(push) = push.frame().ok().as_ref().and_then(Push::read) else { return };
         if matches!(push, Push::Maintenance(_) | Push::MalformedMaintenance(_)) {
-            self.tell(Observed::Push { carrier, info: Arc::clone(info), push, during_handshake });
+            let (info, at) = (Arc::clone(info), clock::now());
+            self.tell(Observed::Push { carrier, info, push, during_handshake, at });
         }
     }
 }

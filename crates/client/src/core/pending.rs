@@ -229,10 +229,13 @@ impl<'a> Pending<'a> {
                 Some(lane) => {
                     failure::command(Failure::TimedOutUnsent, lane, self.timeout, self.core.config())
                 }
-                None => Error::timeout(Phase::Queue, self.timeout, at, Executed::No),
+                None => {
+                    Error::timeout(Phase::Queue, self.timeout, at, Executed::No).during(node.maintenance())
+                }
             });
         }
-        Some(Error::timeout(Phase::Reply, self.timeout, at, Executed::Maybe))
+        let error = Error::timeout(Phase::Reply, self.timeout, at, Executed::Maybe);
+        Some(error.during(node.maintenance()))
     }
 }
 

@@ -395,8 +395,7 @@ pub(super) async fn waiting(core: Arc<Core>, command: Command, timeout: Duration
             }
             return Err(Error::timeout(Phase::Topology, patience, None, Executed::No));
         };
-        let lease =
-            node.leases().acquire().await.map_err(|error| failure::lease(error, trip.core.config()))?;
+        let lease = node.lend(trip.core.config()).await?;
         let at = Some(lease.lane().endpoint());
         match blocking::request(&trip.core, lease.lane(), &trip.command, patience).await {
             Outcome::Reply(reply) => match reply.error() {

@@ -2,6 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
+use evenkeel_hitless::Family;
 use evenkeel_protocol::{
     Command, DecodeError, Endpoint, Refusal, ServerError,
     command::{LaneRefusal, Spec},
@@ -24,6 +25,12 @@ impl Error {
         let keys = [one, other].map(|key| String::from_utf8_lossy(key).into_owned());
         let command = CommandName::of(command).0;
         Self::new(ErrorKind::Misused, Executed::No, What::CrossSlot { command, keys })
+    }
+
+    /// The same error, of a time in which this maintenance was announced.
+    pub(crate) fn during(mut self, maintenance: Option<Family>) -> Self {
+        self.inner.maintenance = maintenance;
+        self
     }
 
     /// The same error of a command of which other parts may have run.

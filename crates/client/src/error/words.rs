@@ -25,6 +25,16 @@ impl fmt::Display for Error {
         if let Some(position) = self.inner.position {
             write!(f, "command {} of the pipeline: ", position.saturating_add(1))?;
         }
+        self.fmt_what(f)?;
+        match self.inner.maintenance {
+            Some(family) => write!(f, " (maintenance is announced there: {})", family.word()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Error {
+    fn fmt_what(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let endpoint = self.inner.endpoint.as_ref();
         let server = Where(endpoint);
         match &self.inner.what {
@@ -140,6 +150,9 @@ impl fmt::Debug for Error {
         let mut debug = f.debug_struct("Error");
         debug.field("kind", &self.inner.kind).field("executed", &self.inner.executed);
         debug.field("message", &self.to_string());
+        if let Some(maintenance) = self.inner.maintenance {
+            debug.field("maintenance", &maintenance);
+        }
         if let Some(source) = &self.inner.source {
             debug.field("source", source);
         }

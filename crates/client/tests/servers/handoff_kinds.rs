@@ -196,6 +196,53 @@ async fn a_name_that_turns_only_at_the_close_costs_no_command() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn waits_that_begin_just_before_a_late_close_go_on_behind_it() {
+    const WAITS: u32 = 30;
+    let server = EmbeddedServer::builder().addresses(2).start().await.unwrap();
+    let client = Client::connect(format!("{}?max_leases={WAITS}", server.url())).await.unwrap();
+    let mut leases = Vec::new();
+    for _ in 0..WAITS {
+        leases.push(client.lease().await.unwrap());
+    }
+    drop(leases);
+    let plan = Move::new(0, 1, GRACE).null_target().flip_at(1.0);
+    let moving = server.move_endpoint(plan).await.unwrap();
+    // They begin all through the last tenth of the grace, in which connections are about to be left or silent.
+    let mut waiting = tokio::task::JoinSet::new();
+    tokio::time::sleep(GRACE * 9 / 10).await;
+    let mut pace = tokio::time::interval(GRACE / 10 / WAITS);
+    for _ in 0..WAITS {
+        pace.tick().await;
+        let client = client.clone();
+        waiting.spawn(async move {
+            client.blpop::<Option<(String, u32)>>(["jobs"], Duration::from_secs(30)).await
+        });
+    }
+    moving.finished().await.unwrap();
+    for number in 0..WAITS {
+        client.rpush("jobs", number).await.unwrap();
+    }
+    let mut given = Vec::new();
+    while let Some(one) = waiting.join_next().await {
+        given.push(one.unwrap().unwrap().unwrap().1);
+    }
+    given.sort_unstable();
+    assert_eq!(given, (0..WAITS).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_that_is_sent_to_a_dead_target_is_made_all_the_same() {
+    let (server, client) = start().await;
+    let moving = server.move_endpoint(Move::new(0, 1, GRACE).dead_target()).await.unwrap();
+    // New connections are sent to the target until it is given up.
+    until(|| client.maintenance().metrics().failures.values().sum::<u64>() > 0).await;
+    let mut lease = client.lease().await.unwrap();
+    assert_eq!(lease.cmd("PING").query::<String>().await.unwrap(), "PONG");
+    drop(lease);
+    moving.finished().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_target_costs_no_command() {
     let (server, client) = start().await;
     let load = Load::start(&client, "load", 8);

@@ -4,6 +4,7 @@
 mod cluster;
 mod handoff;
 mod handoff_defects;
+mod handoff_errors;
 mod handoff_kinds;
 mod load;
 mod login;

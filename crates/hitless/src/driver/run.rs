@@ -114,8 +114,9 @@ impl<A: Apply> Run<A> {
 
     fn take(&mut self, input: Input) {
         match input {
-            Input::Notice { origin, during_handshake, notice } => {
-                self.announced(origin, during_handshake, notice);
+            Input::Notice { origin, during_handshake, received_at, notice } => {
+                let received_at = received_at.unwrap_or_else(clock::now);
+                self.announced(origin, during_handshake, received_at, notice);
             }
             other => {
                 self.engine.handle_input(clock::now(), other);
@@ -124,21 +125,20 @@ impl<A: Apply> Run<A> {
         }
     }
 
-    fn announced(&mut self, origin: Origin, during_handshake: bool, notice: Notice) {
-        let now = clock::now();
+    fn announced(&mut self, origin: Origin, during_handshake: bool, received_at: Instant, notice: Notice) {
         let ctx = NotificationContext {
             conn: origin.conn,
             endpoint: origin.endpoint.clone(),
             peer: origin.peer,
             during_handshake,
-            received_at: now,
+            received_at,
             elapsed: Duration::ZERO,
         };
         self.next_ticket += 1;
         let ticket = self.next_ticket;
         let asked = self.pending.len() < MAX_PENDING && self.ask_hooks(ticket, &ctx, &notice);
         let verdict = (!asked).then(|| Verdict::GoOn(notice.clone()));
-        let deadline = now + HOOKS_TIMEOUT;
+        let deadline = clock::now() + HOOKS_TIMEOUT;
         self.pending.push_back(Pending { ticket, origin, ctx, notice, verdict, deadline });
     }
 
@@ -189,8 +189,8 @@ impl<A: Apply> Run<A> {
     }
 
     fn go_on(&mut self, origin: Origin, ctx: NotificationContext, notice: Notice) {
-        let during_handshake = ctx.during_handshake;
-        let input = Input::Notice { origin, during_handshake, notice: notice.clone() };
+        let (during_handshake, received_at) = (ctx.during_handshake, Some(ctx.received_at));
+        let input = Input::Notice { origin, during_handshake, received_at, notice: notice.clone() };
         self.engine.handle_input(clock::now(), input);
         self.drain(Some((ctx, notice)));
     }

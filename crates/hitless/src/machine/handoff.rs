@@ -17,10 +17,23 @@ pub(crate) const MAX_GRACE: Duration = Duration::from_secs(600);
 const MAX_JITTER: Duration = Duration::from_millis(500);
 /// Sockets were seen to be closed up to 4 s after the announced end (measured); told again until then, it is a repeat.
 const FORGET_AFTER: Duration = Duration::from_secs(10);
+/// What is owed on the old side is answered in this time before the close, and what is blocked there is ended.
+const MIN_MARGIN: Duration = Duration::from_millis(100);
+/// The same where the grace is long.
+const MAX_MARGIN: Duration = Duration::from_millis(250);
+/// Before a close to which nothing better is known, nothing is written for so long: a busy machine may be late by that much,
+/// and callers wait that much longer than for the dial.
+const MIN_LEAD: Duration = Duration::from_millis(10);
+/// The same where the grace is long, so that clocks may differ by more.
+const MAX_LEAD: Duration = Duration::from_millis(50);
 /// A quiet move may look for the server this long after the announced close; then the old connection is used again.
 pub(crate) const QUIET_PATIENCE: Duration = Duration::from_millis(250);
-/// So long the first attempt at a target goes alone: a dead one is then met by one connection, not by all.
+/// So long the first attempt at a target, or by a name of which nothing new is known, goes alone: a dead target is then
+/// met by one connection and not by all, and a name that still leads to the retiring server costs one connection and not
+/// all.
 const SCOUT: Duration = Duration::from_millis(100);
+/// So long the one that has arrived by the name listens whether it is told to leave again, before the others follow.
+const LISTEN: Duration = Duration::from_millis(20);
 /// How long DNS may take to name another address before a drain goes by the name as it is.
 const DNS_PATIENCE: Duration = Duration::from_secs(1);
 /// First pause between attempts; it doubles.
@@ -68,9 +81,8 @@ impl Timetable {
             HandoffCause::Drain | HandoffCause::Topology => Duration::ZERO,
         };
         let close_at = now + grace;
-        // What is owed on the old side must be in before the server closes it.
-        let quiet_lead = (grace / 300).clamp(Duration::from_millis(5), Duration::from_millis(50)).min(grace);
-        let margin = (grace / 20).min(Duration::from_millis(250)).max(quiet_lead).min(grace);
+        let quiet_lead = (grace / 300).clamp(MIN_LEAD, MAX_LEAD).min(grace);
+        let margin = (grace / 20).clamp(MIN_MARGIN, MAX_MARGIN).max(quiet_lead).min(grace / 4);
         let name_at = match (plan.cause, &plan.target) {
             // The name is right by half of the grace at the earliest (measured); the jitter spreads the fleet before it.
             (HandoffCause::Moving, None) => now + (grace / 2).saturating_sub(jitter),
@@ -165,6 +177,11 @@ impl Member {
         matches!(self.state, State::Moving { .. } | State::Stuck | State::Waiting { .. })
     }
 
+    /// It waits to go by the name, of which DNS has told nothing new.
+    pub(crate) fn guesses(&self) -> bool {
+        matches!(self.state, State::Waiting { .. }) && !self.to_target && self.address.is_none()
+    }
+
     /// True while a better address from DNS would help.
     pub(crate) fn wants_name(&self) -> bool {
         !self.to_target
@@ -176,6 +193,25 @@ impl Member {
 /// A connection is made anew at most this often for one announcement: by the name at its time, quietly at the close, and
 /// once because DNS named another address.
 pub(crate) const MAX_MOVES: u8 = 3;
+
+/// What attempts by the configured name have shown, where DNS names no address.
+///
+/// ```text
+///   Unknown -- first attempt --> Asked -- arrived and told nothing, or time is over --> Open: everybody goes
+///                                  |
+///                                  +-- told by the retiring server again --> LeadsBack: nobody goes
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NameState {
+    /// One connection goes ahead; the others wait for its answer until then.
+    Asked { scout: ConnId, until: Instant },
+    /// It leads to the retiring server still.
+    LeadsBack,
+    /// Nothing speaks against it.
+    Open,
+    /// Nobody has tried.
+    Unknown,
+}
 
 /// One endpoint on its way.
 #[derive(Debug)]
@@ -196,6 +232,9 @@ pub(crate) struct Handoff {
     pub(crate) proven: bool,
     /// Who went ahead to a target that is not proven, and how long the others wait for its answer.
     pub(crate) scout: Option<(ConnId, Instant)>,
+    /// What is known of the configured name without DNS.
+    pub(crate) name: NameState,
+    /// Its end was reported, which is done once.
     pub(crate) finished: bool,
     pub(crate) moved: u32,
     pub(crate) abandoned: u32,
@@ -214,6 +253,7 @@ impl Handoff {
             target_dead: false,
             proven: false,
             scout: None,
+            name: NameState::Unknown,
             finished: false,
             moved: 0,
             abandoned: 0,
@@ -225,8 +265,8 @@ impl Handoff {
         let to_target = self.plan.target.is_some() && !self.target_dead;
         let from = if to_target { self.at.start_at } else { self.at.name_at };
         let mut member = Member::waiting(now.max(from), to_target, told);
-        // Too late for guesses.
-        if !to_target && self.at.deadline <= now {
+        // Too late for guesses, or one was enough.
+        if !to_target && (self.at.deadline <= now || self.name == NameState::LeadsBack) {
             member.state = State::Stuck;
         }
         member
@@ -248,13 +288,51 @@ impl Handoff {
         })
     }
 
+    /// Whether this connection, of which DNS says nothing, must not go by the name now; the first one may, alone.
+    pub(crate) fn waits_for_name(&mut self, now: Instant, conn: ConnId) -> bool {
+        if self.plan.cause != HandoffCause::Moving {
+            // Nobody would tell that the name leads back.
+            return false;
+        }
+        match self.name {
+            NameState::Open => false,
+            NameState::Asked { scout, until } if until <= now || scout == conn => {
+                if until <= now {
+                    self.name = NameState::Open;
+                }
+                false
+            }
+            NameState::Asked { .. } | NameState::LeadsBack => true,
+            NameState::Unknown => {
+                self.name = NameState::Asked { scout: conn, until: now + self.alone() };
+                false
+            }
+        }
+    }
+
+    /// The connection that went ahead by the name was told that it is on the retiring server again.
+    pub(crate) fn leads_back(&mut self) {
+        self.name = NameState::LeadsBack;
+        for member in self.members.values_mut().filter(|member| member.guesses()) {
+            member.state = State::Stuck;
+        }
+    }
+
+    /// It has arrived and was told nothing so far: the word may be right behind.
+    pub(crate) fn listen_there(&mut self, now: Instant, successor: ConnId) {
+        self.name = NameState::Asked { scout: successor, until: now + LISTEN };
+    }
+
+    fn alone(&self) -> Duration {
+        SCOUT.min((self.at.close_at - self.at.announced) / 10)
+    }
+
     /// This connection tries the target; the first one is the scout.
     pub(crate) fn send_ahead(&mut self, now: Instant, conn: ConnId) {
         let alive =
             self.scout.is_some_and(|(scout, _)| self.members.get(&scout).is_some_and(Member::is_open));
         if !alive || self.scout.is_some_and(|(scout, _)| scout == conn) {
-            let alone = SCOUT.min((self.at.close_at - self.at.announced) / 10);
-            self.scout = Some((conn, now + alone));
+            self.scout = Some((conn, now + self.alone()));
         }
     }
 
@@ -292,6 +370,10 @@ impl Handoff {
         });
         members
             .chain(self.scout.and_then(|(_, until)| later(until)))
+            .chain(match self.name {
+                NameState::Asked { until, .. } => later(until),
+                NameState::LeadsBack | NameState::Open | NameState::Unknown => None,
+            })
             .chain(later(self.at.start_at))
             .chain(later(self.at.name_at))
             .chain(later(self.at.deadline))
@@ -340,7 +422,7 @@ mod tests {
         assert_eq!(table(15_000, true, all), (500, 11_250, 14_750, 14_950, 15_000));
         assert_eq!(table(3_000, false, all), (150, 1_350, 2_850, 2_990, 3_000));
         // A second is no rounding to zero.
-        assert_eq!(table(1_000, false, Duration::ZERO), (0, 500, 950, 995, 1_000));
+        assert_eq!(table(1_000, false, Duration::ZERO), (0, 500, 900, 990, 1_000));
         assert_eq!(table(u64::MAX, true, all).4, MAX_GRACE.as_millis());
     }
 }

@@ -55,6 +55,8 @@ struct Conn {
     opened_at: Instant,
     /// The handoff that moves it at this moment.
     busy: Option<HandoffId>,
+    /// How often it and those before it were made anew, by handoff.
+    made: BTreeMap<HandoffId, u8>,
     /// It has a successor and only finishes what it owes.
     draining: bool,
     /// The end of its relaxed time after a move, with the key in the ledger.
@@ -85,7 +87,7 @@ struct Conn {
 ///     grace: Some(Duration::from_secs(15)),
 ///     target: Some(Endpoint::new("10.0.0.2", 6379)),
 /// };
-/// engine.handle_input(now, Input::Notice { origin, during_handshake: false, notice });
+/// engine.handle_input(now, Input::Notice { origin, during_handshake: false, received_at: None, notice });
 /// let later = now + Duration::from_millis(500); // the jitter is over
 /// engine.handle_timeout(later);
 ///
@@ -217,7 +219,8 @@ impl HandoffEngine {
     }
 
     fn remember(&mut self, now: Instant, origin: Origin) {
-        let conn = Conn { origin, opened_at: now, busy: None, draining: false, tail: None };
+        let conn =
+            Conn { origin, opened_at: now, busy: None, made: BTreeMap::new(), draining: false, tail: None };
         self.conns.entry(conn.origin.conn).or_insert(conn);
     }
 
@@ -363,8 +366,9 @@ impl Machine for HandoffEngine {
                 self.report(Event::Malformed { conn: origin.conn, name: error.name, what: error.what });
             }
             Input::MoveFailed { conn, cause } => self.move_failed(now, conn, cause),
-            Input::Notice { origin, during_handshake, notice } => {
-                self.notice(now, &origin, during_handshake, notice);
+            Input::Notice { origin, during_handshake, received_at, notice } => {
+                let late = received_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+                self.notice(now, &origin, during_handshake, starts::left_after(late, notice));
             }
             Input::Opened { origin } => self.opened(now, &origin),
             Input::Shutdown => self.shutdown(now),

@@ -1,13 +1,13 @@
 //! How handoffs are carried through: who is dialled when, what a result means, and when to give up.
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
 use evenkeel_protocol::Endpoint;
 
 use super::{
     Conn, HandoffEngine,
     breaker::{Change, Permit},
-    handoff::{Handoff, MAX_MOVES, Member, QUIET_PATIENCE, State, backoff},
+    handoff::{Handoff, MAX_MOVES, Member, NameState, QUIET_PATIENCE, State, backoff},
     jitter,
 };
 use crate::{
@@ -98,6 +98,10 @@ impl HandoffEngine {
         let is_to_target = handoff.plan.target.is_some()
             && handoff.members.get(&conn).is_some_and(|member| member.to_target);
         if is_to_target && handoff.waits_for_scout(now, conn) {
+            return true;
+        }
+        let blind = handoff.members.get(&conn).is_some_and(Member::guesses);
+        if blind && handoff.waits_for_name(now, conn) {
             return true;
         }
         let Some(member) = handoff.members.get_mut(&conn) else { return true };
@@ -211,14 +215,22 @@ impl HandoffEngine {
     }
 
     pub(super) fn switched(&mut self, now: Instant, conn: ConnId, successor: &Origin) {
-        let mut busy = None;
+        let (mut busy, mut made) = (None, BTreeMap::new());
         if let Some(old) = self.conns.get_mut(&conn) {
             old.draining = true;
             busy = old.busy.take();
+            made = std::mem::take(&mut old.made);
+        }
+        made.retain(|id, _| self.handoffs.contains_key(id));
+        if let Some(id) = busy {
+            *made.entry(id).or_insert(0) += 1;
         }
         let new = successor.conn;
         let site = successor.site();
         self.remember(now, successor.clone());
+        if let Some(known) = self.conns.get_mut(&new) {
+            known.made = made;
+        }
         self.relax_after_move(now, new);
         let told_early = busy
             .and_then(|id| self.handoffs.get_mut(&id))
@@ -230,6 +242,9 @@ impl HandoffEngine {
         {
             let to_target = matches!(member.state, State::Moving { to_target: true, .. });
             handoff.proven |= to_target;
+            if matches!(handoff.name, NameState::Asked { scout, .. } if scout == conn) {
+                if told_early { handoff.leads_back() } else { handoff.listen_there(now, new) }
+            }
             let on_target = handoff.plan.target.as_ref() == Some(&successor.dialled);
             let still_there = !on_target && told_early || to_target && handoff.concerns(&site);
             let mut next = Member {

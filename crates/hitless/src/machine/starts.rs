@@ -6,11 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use evenkeel_protocol::Endpoint;
+use evenkeel_protocol::{Endpoint, Notice};
 
 use super::{
     HandoffEngine,
-    handoff::{Handoff, MAX_GRACE, MAX_MOVES, Member, Plan, State, Timetable},
+    handoff::{Handoff, MAX_GRACE, MAX_MOVES, Member, NameState, Plan, State, Timetable},
     jitter,
     names::is_name,
     windows::Extent,
@@ -23,6 +23,18 @@ const MOVING_TAIL: Duration = Duration::from_secs(2);
 const VANISHED_GRACE: Duration = Duration::from_secs(10);
 /// Handoffs remembered at once.
 const MAX_HANDOFFS: usize = 128;
+
+/// An announcement that came a while ago: of its grace, what is left.
+pub(super) fn left_after(late: Duration, notice: Notice) -> Notice {
+    match notice {
+        // Nothing left is not the same as nothing said.
+        Notice::Moving { seq, grace: Some(grace), target } if !grace.is_zero() => {
+            let left = grace.saturating_sub(late).max(Duration::from_millis(1));
+            Notice::Moving { seq, grace: Some(left), target }
+        }
+        other => other,
+    }
+}
 
 impl HandoffEngine {
     pub(super) fn moving(
@@ -87,7 +99,9 @@ impl HandoffEngine {
                     if member.moves < MAX_MOVES && now < handoff.at.forget_at {
                         member.state = State::Stuck;
                         member.to_target = false;
-                        handoff.finished = false;
+                    }
+                    if matches!(handoff.name, NameState::Asked { scout, .. } if scout == conn) {
+                        handoff.leads_back();
                     }
                     Outcome::Joined(id)
                 } else {
@@ -160,9 +174,19 @@ impl HandoffEngine {
     pub(super) fn dns_answer(&mut self, now: Instant, name: &str, addresses: &[IpAddr]) {
         let gone = self.names.answer(now, name, addresses);
         let (conns, seed) = (&self.conns, self.seed);
+        let addresses_of = |handoff: &Handoff| -> Vec<IpAddr> {
+            handoff.sites.iter().filter_map(Site::peer).map(|peer| peer.ip()).collect()
+        };
+        // Two servers that retire would send connections to each other for as long as DNS knows no third.
+        let closing: Vec<IpAddr> = self
+            .handoffs
+            .values()
+            .filter(|handoff| handoff.plan.endpoint.host() == name && now < handoff.at.close_at)
+            .flat_map(addresses_of)
+            .collect();
         for handoff in self.handoffs.values_mut().filter(|handoff| handoff.plan.endpoint.host() == name) {
-            let retiring: Vec<IpAddr> =
-                handoff.sites.iter().filter_map(Site::peer).map(|peer| peer.ip()).collect();
+            let mut retiring = addresses_of(handoff);
+            retiring.extend(&closing);
             for (id, member) in handoff.members.iter_mut().filter(|(_, member)| member.wants_name()) {
                 let peer = conns.get(id).and_then(|conn| conn.origin.peer).map(|peer| peer.ip());
                 let Some(peer) = peer else { continue };
@@ -299,9 +323,15 @@ impl HandoffEngine {
         if newer_word || handoff.members.contains_key(&conn) {
             return;
         }
-        let member = handoff.joining(now, told);
+        let mut member = handoff.joining(now, told);
+        // It was made anew for this one before, and another one has sent it back: no second guess.
+        member.moves = self.conns.get(&conn).and_then(|known| known.made.get(&id)).copied().unwrap_or(0);
+        if member.moves >= MAX_MOVES {
+            member.state = State::Settled;
+        } else if member.moves > 0 && !member.to_target {
+            member.state = State::Stuck;
+        }
         handoff.members.insert(conn, member);
-        handoff.finished = false;
     }
 
     /// Asks for the configured name while a connection of this handoff may need it.

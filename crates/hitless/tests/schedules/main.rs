@@ -41,5 +41,8 @@ fn every_promise_holds_in_every_schedule() {
         per(total.quiet, 50);
         per(total.in_place, 20);
         per(total.bound, 300);
+        for (trouble, times) in total.troubles.by_name() {
+            assert!(times * 20 > count, "{trouble}: {times} times in {count} schedules");
+        }
     }
 }

@@ -76,6 +76,13 @@ impl Promises {
         self.retirements.insert(seq, watched);
     }
 
+    /// For a while the name led to a server that took nobody.
+    pub(crate) fn on_name_astray(&mut self) {
+        for watched in self.retirements.values_mut() {
+            watched.disturbed = true;
+        }
+    }
+
     /// An announcement is about to reach the engine.
     pub(crate) fn on_heard(
         &mut self,
@@ -216,9 +223,16 @@ impl Promises {
     }
 
     /// A server is about to close what is left.
-    pub(crate) fn on_close(&mut self, now: u64, server: usize, seq: u64, conns: &BTreeMap<ConnId, Conn>) {
+    pub(crate) fn on_close(
+        &mut self,
+        now: u64,
+        server: usize,
+        seq: u64,
+        way_out: bool,
+        conns: &BTreeMap<ConnId, Conn>,
+    ) {
         let Some(watched) = self.retirements.remove(&seq) else { return };
-        if !watched.sound || watched.disturbed {
+        if !watched.sound || watched.disturbed || !way_out {
             return;
         }
         for (id, conn) in conns.iter().filter(|(_, conn)| conn.server == server) {

@@ -33,6 +33,60 @@ pub(crate) struct Tally {
     pub(crate) in_place: u64,
     /// Connections whose move the world made certain, so that the engine was bound to it.
     pub(crate) bound: u64,
+    pub(crate) troubles: Troubles,
+}
+
+/// How often each trouble came.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Troubles {
+    pub(crate) lost: u64,
+    pub(crate) late: u64,
+    pub(crate) repeated: u64,
+    pub(crate) malformed: u64,
+    pub(crate) overlapping: u64,
+    pub(crate) closed_early: u64,
+    pub(crate) dns_late: u64,
+    pub(crate) target_dead: u64,
+    pub(crate) target_mute: u64,
+    pub(crate) target_slow: u64,
+    pub(crate) target_locked: u64,
+    pub(crate) target_loading: u64,
+}
+
+impl Troubles {
+    pub(crate) fn by_name(self) -> [(&'static str, u64); 12] {
+        [
+            ("lost", self.lost),
+            ("late", self.late),
+            ("repeated", self.repeated),
+            ("malformed", self.malformed),
+            ("overlapping", self.overlapping),
+            ("closed early", self.closed_early),
+            ("DNS late", self.dns_late),
+            ("target dead", self.target_dead),
+            ("target mute", self.target_mute),
+            ("target slow", self.target_slow),
+            ("target refuses the login", self.target_locked),
+            ("target loading", self.target_loading),
+        ]
+    }
+}
+
+impl AddAssign for Troubles {
+    fn add_assign(&mut self, other: Self) {
+        self.lost += other.lost;
+        self.late += other.late;
+        self.repeated += other.repeated;
+        self.malformed += other.malformed;
+        self.overlapping += other.overlapping;
+        self.closed_early += other.closed_early;
+        self.dns_late += other.dns_late;
+        self.target_dead += other.target_dead;
+        self.target_mute += other.target_mute;
+        self.target_slow += other.target_slow;
+        self.target_locked += other.target_locked;
+        self.target_loading += other.target_loading;
+    }
 }
 
 impl AddAssign for Tally {
@@ -43,6 +97,7 @@ impl AddAssign for Tally {
         self.quiet += other.quiet;
         self.in_place += other.in_place;
         self.bound += other.bound;
+        self.troubles += other.troubles;
     }
 }
 
@@ -81,6 +136,8 @@ pub(crate) enum Door {
     Mute,
     /// Another password.
     Locked,
+    /// Each new connection takes so long.
+    Slow(u64),
     /// Starting up: not ready until then.
     Loading(u64),
 }
@@ -310,6 +367,7 @@ impl World {
             return;
         }
         let late = if self.lossy && self.rng.chance(10) { 1_500 } else { 50 };
+        self.tally.troubles.dns_late += u64::from(late > 50);
         self.after(1, late, Ev::DnsAnswer);
     }
 
@@ -328,12 +386,16 @@ impl World {
             _ => self.now,
         };
         let deadline = self.ms(one.deadline);
+        let slow = match self.servers[self.reach(&one.to.endpoint, one.to.address)].door {
+            Door::Slow(time) => time,
+            _ => 0,
+        };
         let silent = one.style != MoveStyle::Beside;
         if let Some(known) = self.conns.get_mut(&conn) {
             known.silent = silent;
             known.moving = Some(one);
         }
-        let at = (from + self.rng.range(1, 30)).min(deadline).max(self.now);
+        let at = (from + slow + self.rng.range(1, 30)).min(deadline).max(self.now);
         self.at(at, Ev::MoveDone { conn, handoff });
     }
 
@@ -412,7 +474,7 @@ impl World {
     fn hear(&mut self, origin: Origin, during_handshake: bool, notice: Notice) {
         self.tally.announcements += 1;
         self.promises.on_heard(self.now, &origin, &notice, &self.servers, &self.conns);
-        self.input(Input::Notice { origin, during_handshake, notice });
+        self.input(Input::Notice { origin, during_handshake, received_at: None, notice });
     }
 
     fn happen(&mut self, event: Ev) {
@@ -423,11 +485,14 @@ impl World {
                     self.conns.iter().filter(|(_, c)| c.server == server).map(|(id, _)| *id).collect();
                 for conn in listeners {
                     if self.lossy && self.rng.chance(25) {
+                        self.tally.troubles.lost += 1;
                         continue;
                     }
                     let late = if self.lossy { 200 } else { 3 };
+                    self.tally.troubles.late += u64::from(self.lossy);
                     self.after(0, late, Ev::Deliver { conn, notice: notice.clone() });
                     if twice {
+                        self.tally.troubles.repeated += 1;
                         self.after(0, 1_000, Ev::Deliver { conn, notice: notice.clone() });
                     }
                 }
@@ -441,12 +506,22 @@ impl World {
             Ev::Malformed => {
                 if let Some(known) = self.conns.values().next() {
                     let origin = known.origin.clone();
+                    self.tally.troubles.malformed += 1;
                     let error = MalformedNotice { name: "MOVING", what: "time is no number" };
                     self.input(Input::Malformed { origin, error });
                 }
             }
-            Ev::Flip { server } => self.name_to = server,
+            Ev::Flip { server } => {
+                if self.servers[self.name_to].door != Door::Open {
+                    self.promises.on_name_astray();
+                }
+                self.name_to = server;
+            }
             Ev::Open { server, door } => {
+                if self.name_to == server && self.servers[server].door != Door::Open {
+                    // The name led nowhere until now.
+                    self.promises.on_name_astray();
+                }
                 self.servers[server].door = door;
             }
             Ev::Close { server, seq } => self.close(server, seq),
@@ -458,7 +533,7 @@ impl World {
             Ev::Dialled { to, dialled } => {
                 let full = self.most.is_some_and(|most| self.conns.len() >= most);
                 let ready = match self.servers[to].door {
-                    Door::Open => true,
+                    Door::Open | Door::Slow(_) => true,
                     Door::Loading(until) => until <= self.now,
                     Door::Closed | Door::Mute | Door::Locked => false,
                 };
@@ -504,7 +579,9 @@ impl World {
         if self.servers[server].retiring.as_ref().is_none_or(|retirement| retirement.seq != seq) {
             return;
         }
-        self.promises.on_close(self.now, server, seq, &self.conns);
+        // An older plan may have turned the name to a server that has closed meanwhile: there is no way out.
+        let way_out = self.name_to != server && self.servers[self.name_to].door == Door::Open;
+        self.promises.on_close(self.now, server, seq, way_out, &self.conns);
         self.servers[server].retiring = None;
         self.servers[server].door = Door::Closed;
         let back = self.now + self.rng.range(5_000, 60_000);
@@ -540,9 +617,12 @@ impl World {
     fn operate(&mut self) {
         self.ops_left -= 1;
         if self.ops_left > 0 {
-            self.after(100, 30_000, Ev::Op);
+            // Now and then while what came before is still under way.
+            let most = if self.rng.chance(30) { 2_000 } else { 30_000 };
+            self.after(100, most, Ev::Op);
         }
-        let server = self.name_to;
+        // What others behind the name do may come at any time, too.
+        let server = if self.rng.chance(25) { self.rng.range(0, 3) as usize } else { self.name_to };
         match self.rng.range(0, 9) {
             0 => self.pause(server, true),
             1 => self.pause(server, false),
@@ -611,15 +691,29 @@ impl World {
                 let others: Vec<usize> = heirs.iter().copied().filter(|other| *other != heir).collect();
                 let Some(bad) = others.first().copied() else { return };
                 let loading = self.now + self.rng.range(0, grace * 1_000);
-                let door = self.rng.pick(&[Door::Closed, Door::Mute, Door::Locked, Door::Loading(loading)]);
+                let slow = Door::Slow(self.rng.range(100, 1_500));
+                let doors = [Door::Closed, Door::Mute, Door::Locked, Door::Loading(loading), slow];
+                let door = self.rng.pick(&doors);
+                let troubles = &mut self.tally.troubles;
+                match door {
+                    Door::Closed => troubles.target_dead += 1,
+                    Door::Mute => troubles.target_mute += 1,
+                    Door::Slow(_) => troubles.target_slow += 1,
+                    Door::Locked => troubles.target_locked += 1,
+                    Door::Loading(_) => troubles.target_loading += 1,
+                    Door::Open => {}
+                }
                 self.servers[bad].door = door;
                 self.at(self.now + grace * 1_000 + 3_000, Ev::Open { server: bad, door: Door::Open });
-                (Some(literal(bad)), door != Door::Mute)
+                (Some(literal(bad)), !matches!(door, Door::Mute | Door::Slow(_)))
             }
         };
         let seq = self.seq();
         let closes = self.now + grace * 1_000;
         let early = self.rng.chance(10);
+        self.tally.troubles.closed_early += u64::from(early);
+        let others = self.servers.iter().filter(|other| other.retiring.is_some()).count();
+        self.tally.troubles.overlapping += u64::from(others > 0);
         let really = if early {
             self.now + self.rng.range(1, grace * 1_000 - 1)
         } else {

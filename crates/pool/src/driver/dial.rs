@@ -65,10 +65,14 @@ pub struct DialConfig {
     connector: Arc<dyn Connector>,
     credentials: Option<Arc<dyn CredentialsProvider>>,
     gate: Arc<Gate>,
+    move_gate: Arc<Gate>,
 }
 
 /// Dials to one node at once.
 const MAX_DIALS: usize = 4;
+
+/// The same for connections that move there: what they leave is about to close, and whoever moves them spreads them.
+const MAX_MOVES: usize = 32;
 
 impl Default for DialConfig {
     fn default() -> Self {
@@ -82,6 +86,7 @@ impl Default for DialConfig {
             connector: Arc::new(Direct::default()),
             credentials: None,
             gate: Arc::new(Gate::new(MAX_DIALS)),
+            move_gate: Arc::new(Gate::new(MAX_MOVES)),
         }
     }
 }
@@ -148,6 +153,19 @@ impl DialConfig {
     #[must_use]
     pub fn max_dials(mut self, max: NonZeroUsize) -> Self {
         self.gate = Arc::new(Gate::new(max.get()));
+        self
+    }
+
+    /// The same for the dials of moves, which do not wait behind ordinary ones. Default: 32.
+    #[must_use]
+    pub fn max_moves(mut self, max: NonZeroUsize) -> Self {
+        self.move_gate = Arc::new(Gate::new(max.get()));
+        self
+    }
+
+    /// The same, for a dial that is part of a move.
+    pub(crate) fn of_move(mut self) -> Self {
+        self.gate = Arc::clone(&self.move_gate);
         self
     }
 

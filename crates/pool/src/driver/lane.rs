@@ -179,8 +179,18 @@ pub(crate) struct Shared {
     /// Floors under timeouts, by who set them.
     pub(crate) relaxed: Mutex<Vec<(u64, Duration)>>,
     pub(crate) suspect: AtomicBool,
-    /// A caller has state on the connection that no other connection has.
-    pinned: AtomicBool,
+    pin: Mutex<Pin>,
+}
+
+/// Whether a caller has state on the connection that no other connection has.
+#[derive(Debug, Default)]
+struct Pin {
+    pinned: bool,
+    /// A successor waits for the state to go.
+    parked: bool,
+    /// State that was wanted while nothing but the task's turn was missing to a switch: it begins on the successor. A
+    /// caller that watches again and again would never let the connection go otherwise.
+    wanted: bool,
 }
 
 /// Whether a lane has a connection.
@@ -206,7 +216,21 @@ impl Shared {
     /// Set before the command that makes the state is appended and looked at under the queue's lock, so that the command
     /// and a switch agree on their order.
     pub(crate) fn is_pinned(&self) -> bool {
-        self.pinned.load(Ordering::SeqCst)
+        self.pin.lock().pinned
+    }
+
+    /// A successor has arrived; gives whether it has to wait for the state to go.
+    pub(crate) fn park(&self) -> bool {
+        let mut pin = self.pin.lock();
+        pin.parked = pin.pinned;
+        pin.parked
+    }
+
+    /// The successor waits no longer: it is in use, or has gone.
+    pub(crate) fn unparked(&self) {
+        let mut pin = self.pin.lock();
+        pin.parked = false;
+        pin.pinned |= std::mem::take(&mut pin.wanted);
     }
 
     pub(crate) fn wake_io(&self) {
@@ -275,7 +299,7 @@ impl Lane {
             ready: watch::Sender::new(Readiness::Connecting),
             relaxed: Mutex::new(Vec::new()),
             suspect: AtomicBool::new(false),
-            pinned: AtomicBool::new(false),
+            pin: Mutex::new(Pin::default()),
         });
         let seed = Seed::new(config.seed ^ id.0.wrapping_mul(0x2545_f491_4f6c_dd1d));
         let task =
@@ -420,16 +444,29 @@ impl Lane {
         self.shared.floor()
     }
 
+    /// The keys of the floors in force, the latest first.
+    pub fn relaxed_by(&self) -> Vec<u64> {
+        self.shared.relaxed.lock().iter().rev().map(|(key, _)| *key).collect()
+    }
+
     /// Takes the floor away again.
     pub fn restore(&self, key: u64) {
         self.shared.relaxed.lock().retain(|(known, _)| *known != key);
     }
 
     /// Says whether a caller has state on the connection that no other connection has (`WATCH`, `MULTI`): while it has,
-    /// the lane stays on that connection, and ends with it.
+    /// the lane stays on that connection, and ends with it. Where a successor waited for state that has gone, new state
+    /// begins on the successor.
     pub fn pin(&self, pinned: bool) {
-        let before = self.shared.pinned.swap(pinned, Ordering::SeqCst);
-        if before && !pinned {
+        let wake = {
+            let mut pin = self.shared.pin.lock();
+            let switches_first = pinned && pin.parked && !pin.pinned;
+            pin.wanted = switches_first;
+            let before = pin.pinned;
+            pin.pinned = pinned && !switches_first;
+            switches_first || before && !pinned
+        };
+        if wake {
             self.shared.wake_io();
         }
     }

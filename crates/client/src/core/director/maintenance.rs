@@ -1,10 +1,11 @@
 //! What the handoff engine wants done, done to lanes, leases and links.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
-use evenkeel_hitless::{Action, Event as Notable, Input, Move, MoveError, MoveStyle, Origin, Scope};
+use evenkeel_hitless::{Action, Event as Notable, Family, Input, Move, MoveError, MoveStyle, Origin, Scope};
 use evenkeel_pool::{
     DialError,
+    driver::dial::Phase,
     machine::{MoveId, MoveRequest, Overlap},
 };
 use evenkeel_protocol::conn::{Step, StepError};
@@ -14,7 +15,9 @@ use crate::{
     core::{
         Core,
         carrier::{Carrier, CarrierId},
-        clock, spawn,
+        clock,
+        floor::FloorKey,
+        spawn,
     },
     events::Event,
 };
@@ -24,7 +27,7 @@ impl Director {
         let Some(core) = self.core.upgrade() else { return };
         match action {
             Action::Move(request) => self.start_move(&core, &request),
-            Action::Relax { scope, floor, .. } => self.relax(&core, &scope, floor),
+            Action::Relax { scope, floor, cause } => self.relax(&core, &scope, floor, cause),
             Action::Restore { scope } => self.restore(&core, &scope),
             Action::AskDns { name } => self.ask_dns(name),
             Action::RedirectDials { from, to, .. } => core.redirect_leases(&from, Some(&to)),
@@ -60,29 +63,45 @@ impl Director {
             MoveStyle::InPlace => order.overlap = Overlap::InPlace,
             MoveStyle::Quiet { hush_at, dial_at } => {
                 order.overlap = Overlap::Quiet;
-                // Who waits there writes nothing: its wait has to end before the close, and goes on behind it.
-                let waits = matches!(&carrier, Carrier::Lane(lane) if core.waits_on(lane.id()));
-                order.hush_at = if waits { now } else { hush_at };
+                order.hush_at = hush_at;
                 order.not_before = dial_at;
                 order.once = false;
             }
             _ => return self.tell(failed(MoveError::Unsupported)),
         }
-        let at_once = order.overlap != Overlap::Beside;
+        // The connection is left without a successor beside it: what waits on it must have ended before, and nothing may
+        // begin to wait on it.
+        let leaves = match &carrier {
+            Carrier::Lane(lane) if order.overlap != Overlap::Beside => Some(lane.clone()),
+            _ => None,
+        };
+        if let Some(lane) = &leaves
+            && core.blocked().leave(lane.id(), request.deadline)
+        {
+            // Who waits there writes nothing meanwhile; its wait goes on behind the close.
+            order.hush_at = now;
+        }
         if !carrier.move_to(order) {
+            if let Some(lane) = &leaves {
+                core.blocked().settled(lane.id());
+            }
             return self.tell(failed(MoveError::Closed));
         }
-        // The connection is left without a successor beside it: what waits on it must have ended before.
-        if at_once && let (Carrier::Lane(lane), Some(info)) = (&carrier, carrier.info()) {
+        if let (Some(lane), Some(info)) = (leaves, carrier.info()) {
             core.end_wait(lane.id(), &info);
         }
     }
 
     pub(super) fn move_failed(&self, core: &Arc<Core>, carrier: CarrierId, number: u64) {
+        if let CarrierId::Lane(lane) = carrier {
+            core.blocked().settled(lane);
+        }
         if number >= super::topology::FAILOVERS {
             return Self::follow_again(core, carrier);
         }
-        let cause = core.carrier(carrier).map_or(MoveError::Closed, |carrier| cause_of(&carrier));
+        let cause = core
+            .carrier(carrier)
+            .map_or(MoveError::Closed, |carrier| cause_of(carrier.last_error().as_deref()));
         self.tell(Input::MoveFailed { conn: evenkeel_hitless::ConnId(number), cause });
     }
 
@@ -96,14 +115,17 @@ impl Director {
         }
     }
 
-    fn relax(&mut self, core: &Core, scope: &Scope, floor: Duration) {
+    fn relax(&mut self, core: &Core, scope: &Scope, floor: Duration, cause: Family) {
         self.next_floor += 1;
-        let fresh = self.next_floor;
-        let entry = self.floors.entry(scope.clone()).or_insert((fresh, floor));
-        entry.1 = floor;
-        let key = entry.0;
+        let key = FloorKey::new(self.next_floor, cause);
+        let before = self.floors.insert(scope.clone(), (key, floor));
         for carrier in self.in_scope(core, scope) {
-            carrier.relax(key, floor);
+            carrier.relax(key.0, floor);
+        }
+        if let Some((before, _)) = before {
+            for carrier in core.carriers() {
+                carrier.restore(before.0);
+            }
         }
     }
 
@@ -111,14 +133,14 @@ impl Director {
     pub(super) fn relax_new(&self, core: &Core, carrier: CarrierId, origin: &Origin) {
         let floor = self.floors.get(&Scope::Endpoint(origin.endpoint.clone()));
         if let (Some((key, floor)), Some(carrier)) = (floor, core.carrier(carrier)) {
-            carrier.relax(*key, *floor);
+            carrier.relax(key.0, *floor);
         }
     }
 
     fn restore(&mut self, core: &Core, scope: &Scope) {
         if let Some((key, _)) = self.floors.remove(scope) {
             for carrier in core.carriers() {
-                carrier.restore(key);
+                carrier.restore(key.0);
             }
         }
     }
@@ -152,8 +174,8 @@ fn notable(core: &Core, event: &Notable) {
 }
 
 /// Why a carrier could not move, from what its last dial said.
-fn cause_of(carrier: &Carrier) -> MoveError {
-    match carrier.last_error().as_deref() {
+fn cause_of(error: Option<&DialError>) -> MoveError {
+    match error {
         None | Some(DialError::TimedOut { .. }) => MoveError::Deadline,
         Some(DialError::Handshake { cause, .. }) => match (&cause.step, &cause.cause) {
             (Step::Auth, _) => MoveError::Auth,
@@ -163,7 +185,32 @@ fn cause_of(carrier: &Carrier) -> MoveError {
             }
             _ => MoveError::Handshake,
         },
+        // The certificate is the wrong one; that is told as data that cannot be taken. It will not be another by itself.
+        Some(DialError::Io { phase: Phase::Tls, cause, .. })
+            if cause.kind() == io::ErrorKind::InvalidData =>
+        {
+            MoveError::Forbidden
+        }
         Some(DialError::Io { .. }) => MoveError::Unreachable,
         Some(_) => MoveError::Handshake,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use evenkeel_protocol::Endpoint;
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_does_not_verify_is_no_network_trouble() {
+        let failed = |phase, kind: io::ErrorKind| {
+            let cause = Arc::new(io::Error::from(kind));
+            cause_of(Some(&DialError::Io { endpoint: Endpoint::new("h", 1), phase, cause }))
+        };
+        assert_eq!(failed(Phase::Tls, io::ErrorKind::InvalidData), MoveError::Forbidden);
+        assert_eq!(failed(Phase::Tls, io::ErrorKind::ConnectionReset), MoveError::Unreachable);
+        assert_eq!(failed(Phase::Connect, io::ErrorKind::ConnectionRefused), MoveError::Unreachable);
+        assert_eq!(cause_of(None), MoveError::Deadline);
     }
 }

@@ -148,7 +148,8 @@ impl Script {
     }
 
     fn hear_as(&mut self, ms: u64, origin: &Origin, during_handshake: bool, notice: Notice) -> Outcome {
-        self.input(ms, Input::Notice { origin: origin.clone(), during_handshake, notice });
+        let origin = origin.clone();
+        self.input(ms, Input::Notice { origin, during_handshake, received_at: None, notice });
         self.log
             .iter()
             .rev()

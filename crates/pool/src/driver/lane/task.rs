@@ -116,7 +116,10 @@ impl LaneTask {
         while let Some(action) = self.machine.poll_action() {
             match action {
                 Action::Dial { dial: id, endpoint, address } => {
-                    let config = self.config.dial.clone();
+                    let mut config = self.config.dial.clone();
+                    if self.machine.moving().is_some_and(|(dial, _)| dial == Some(id)) {
+                        config = config.of_move();
+                    }
                     let dialing = async move { dial_at(&endpoint, address, &config).await };
                     self.dials.push((id, Box::pin(dialing)));
                     self.look_again = true;
@@ -135,7 +138,9 @@ impl LaneTask {
                     }
                 }
                 Action::Discard(id) => {
-                    self.parked.take_if(|parked| *parked == id);
+                    if self.parked.take_if(|parked| *parked == id).is_some() {
+                        self.shared.unparked();
+                    }
                     self.dials.retain(|(known, _)| *known != id);
                     self.dialed.retain(|(known, _)| *known != id);
                 }
@@ -314,7 +319,7 @@ impl LaneTask {
                         Ok(dialed) => {
                             self.dialed.push((id, dialed));
                             let for_move = self.machine.moving().is_some_and(|(dial, _)| dial == Some(id));
-                            if for_move && self.active.is_some() && self.shared.is_pinned() {
+                            if for_move && self.active.is_some() && self.shared.park() {
                                 self.parked = Some(id);
                             } else {
                                 self.input(Input::Dialed(id));
@@ -423,6 +428,11 @@ impl LaneTask {
                 self.yielded = false;
                 break;
             }
+            if self.parked.is_some() && !self.shared.is_pinned() {
+                // The successor comes first: what is queued may begin new state, which belongs there.
+                again = true;
+                break;
+            }
             let owed = wire.owed();
             // A lone caller has nobody to wait for.
             if !self.yielded && (owed > 0 || self.wave > 1) {
@@ -507,6 +517,7 @@ impl LaneTask {
     fn unpark(&mut self) {
         if let Some(id) = self.parked.take_if(|_| !self.shared.is_pinned()) {
             self.input(Input::Dialed(id));
+            self.shared.unparked();
         }
     }
 }

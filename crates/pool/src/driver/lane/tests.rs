@@ -261,6 +261,23 @@ async fn a_pinned_lane_stays_until_it_is_let_go() {
 }
 
 #[tokio::test]
+async fn a_lane_that_is_pinned_again_and_again_moves_in_between() {
+    let (old, _, _server_old) = listen(Duration::ZERO).await;
+    let (new, _, _server_new) = listen(Duration::ZERO).await;
+    let lane = lane(&old);
+    assert!(lane.ready().await);
+    lane.pin(true);
+    assert!(lane.move_to(renewal(&new, crate::machine::Overlap::Beside, Duration::ZERO)));
+    until(|| lane.shared.pin.lock().parked).await;
+    // The lane's task gets no turn between the end of one state and the beginning of the next.
+    lane.pin(false);
+    lane.pin(true);
+    assert_eq!(text(echo(&lane, "watch").await), "watch");
+    assert_eq!(lane.endpoint(), new, "the state begins on the successor");
+    assert!(lane.shared.is_pinned(), "and holds the lane there");
+}
+
+#[tokio::test]
 async fn deadlines_hold_when_nobody_answers() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = Endpoint::new("127.0.0.1", listener.local_addr().unwrap().port());

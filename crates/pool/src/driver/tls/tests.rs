@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use evenkeel_protocol::{
-    Limits, Reply, Scanner,
+    Command, Limits, Reply, Scanner,
     conn::{Credentials, HandshakeConfig},
 };
 use parking_lot::Mutex;
@@ -13,11 +13,20 @@ use rustls::{ServerConfig, server::WebPkiClientVerifier};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpListener,
+    sync::mpsc,
 };
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
-use crate::driver::dial::{DialConfig, DialError, Phase, dial};
+use crate::{
+    driver::{
+        clock,
+        dial::{DialConfig, DialError, Phase, dial},
+        lane::{Lane, LaneConfig, LaneId, LaneObserver},
+    },
+    machine::{MoveId, MoveRequest, Report},
+    queue::Outcome,
+};
 
 const PASSWORD: &str = "correct horse";
 
@@ -162,6 +171,55 @@ async fn only_the_right_name_of_the_right_authority_hears_the_password() {
             assert!(matches!(error, DialError::Io { phase: Phase::Tls, .. }), "{error:?}");
             assert_eq!(server.heard(), "");
         }
+    }
+}
+
+/// Hears what comes of moves.
+struct Reports(mpsc::Sender<Report>);
+
+impl LaneObserver for Reports {
+    fn report(&self, _lane: LaneId, report: Report) {
+        if matches!(report, Report::Moved(_) | Report::MoveFailed(_)) {
+            self.0.try_send(report).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_move_ends_only_at_the_right_name_of_the_right_authority() {
+    let (ours, attacker) = (Authority::new(), Authority::new());
+    let tls = ours.trusted().build().unwrap();
+    let home = Server::secure(&ours.issue(&["localhost"]), None).await;
+    let handshake = HandshakeConfig::default().credentials(Some(Credentials::password(PASSWORD)));
+    let dial = DialConfig::default().handshake(handshake).secure(Some(Arc::new(tls)));
+    let (tx, mut reports) = mpsc::channel(16);
+    let config = LaneConfig::default().dial(dial);
+    let lane = Lane::start(LaneId(1), Endpoint::new("localhost", home.port), config, Arc::new(Reports(tx)));
+    assert!(lane.ready().await);
+    for (number, (pair, host, moves)) in [
+        (ours.issue(&["other.test"]), "localhost", false),
+        (ours.issue(&["localhost"]), "127.0.0.1", false),
+        (attacker.issue(&["localhost"]), "localhost", false),
+        (ours.issue(&["localhost"]), "localhost", true),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let server = Server::secure(&pair, None).await;
+        let (id, now) = (MoveId(number as u64), clock::now());
+        let target = Endpoint::new(host, server.port);
+        let mut request = MoveRequest::new(id, target, now, now + Duration::from_secs(10));
+        request.once = true;
+        assert!(lane.move_to(request));
+        let report = tokio::time::timeout(Duration::from_secs(20), reports.recv()).await.unwrap().unwrap();
+        let expected = if moves { Report::Moved(id) } else { Report::MoveFailed(id) };
+        assert_eq!(report, expected);
+        assert_eq!(server.heard().contains(PASSWORD), moves, "{host}");
+        // It works on, wherever it is.
+        let before = home.heard().len();
+        let answer = lane.request(&Command::new("PING"), Duration::from_secs(10)).await;
+        assert!(matches!(answer, Outcome::Reply(_)), "{answer:?}");
+        assert_eq!(home.heard().len() > before, !moves);
     }
 }
 
