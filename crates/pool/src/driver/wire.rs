@@ -91,8 +91,7 @@ impl Wire {
         self.batch.shared.clear();
         self.at = 0;
         self.batch.base = self.batch.end;
-        let conn = &mut self.conn;
-        queue.take_batch(&mut self.batch, |sent| conn.sent(sent))
+        queue.take_batch(&mut self.batch, self.conn.waiting_mut())
     }
 
     /// Writes what was taken, as far as the socket goes; ready when everything has left.
@@ -173,8 +172,8 @@ impl Wire {
     }
 
     /// Tokens that are owed, oldest first.
-    pub(crate) fn waiting_mut(&mut self) -> impl Iterator<Item = &mut Sent> {
-        self.conn.waiting_mut().iter_mut()
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = Sent> {
+        self.conn.waiting().iter().copied()
     }
 
     /// Ends the wire: what is owed, how many bytes have left, and the last batch.

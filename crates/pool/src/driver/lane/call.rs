@@ -12,17 +12,23 @@ use evenkeel_protocol::Command;
 use super::{Lane, Shared};
 use crate::queue::{Append, Failure, Outcome, Ticket, Unit};
 
+/// ```text
+/// Fresh --no room--> InLine --room--> Placed --outcome--> Told --> Spent
+///   |                                 ^  |
+///   +--room---------------------------+  +--connection lost--> Resendable --polled--> Placed
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// Not polled yet.
     Fresh,
-    /// Waits for room at this place in the line.
-    InLine(u64),
+    /// Waits for room, at the place in the line that the ticket's number tells.
+    InLine,
     /// Has its place in the order.
-    Placed(Ticket),
+    Placed,
     /// May go again: the connection ended before the reply.
-    Resendable(Ticket),
+    Resendable,
     /// Its outcome was taken; if that was a refusal, it still counts as owed.
-    Told(Ticket),
+    Told,
     Spent,
 }
 
@@ -32,10 +38,11 @@ enum State {
 pub struct LaneCall<L: Borrow<Lane> = Lane> {
     /// Keeps the lane alive while a call is under way.
     lane: L,
-    timeout: Duration,
+    /// What it has in the queue; the state says what kind of place that is.
+    ticket: Ticket,
+    /// In milliseconds, as the queue counts: this stands in the future of every command.
+    timeout: u32,
     state: State,
-    /// Its place in the lane's order, once it has one.
-    place: u64,
 }
 
 impl<L: Borrow<Lane>> fmt::Debug for LaneCall<L> {
@@ -47,16 +54,25 @@ impl<L: Borrow<Lane>> fmt::Debug for LaneCall<L> {
 impl<L: Borrow<Lane>> LaneCall<L> {
     /// A command that takes its place at its first poll, as [`Lane::call`].
     pub fn new(lane: L, timeout: Duration) -> Self {
-        Self { lane, timeout, state: State::Fresh, place: 0 }
+        let millis =
+            timeout.as_secs().saturating_mul(1000).saturating_add(u64::from(timeout.subsec_millis()));
+        let timeout = u32::try_from(millis).unwrap_or(u32::MAX);
+        Self { lane, ticket: Ticket::default(), timeout, state: State::Fresh }
+    }
+
+    /// What keeps the lane.
+    pub fn lane(&self) -> &L {
+        &self.lane
     }
 
     /// What keeps the place of a command that was refused or given back, until it is dropped; with a lane of its own.
     pub fn keep(&mut self) -> Option<LaneCall> {
-        if !matches!(self.state, State::Told(_)) {
+        if self.state != State::Told {
             return None;
         }
-        let state = std::mem::replace(&mut self.state, State::Spent);
-        Some(LaneCall { lane: self.lane.borrow().clone(), timeout: self.timeout, state, place: self.place })
+        self.state = State::Spent;
+        let lane = self.lane.borrow().clone();
+        Some(LaneCall { lane, ticket: self.ticket, timeout: self.timeout, state: State::Told })
     }
 
     fn shared(&self) -> &Shared {
@@ -75,41 +91,28 @@ impl<L: Borrow<Lane>> LaneCall<L> {
     /// One command gives [`Outcome::Reply`], several give [`Outcome::Replies`].
     /// After [`Outcome::MayResend`] the next poll sends the command again, at its old place.
     pub fn poll_unit(&mut self, unit: &[Command], cx: &mut Context<'_>) -> Poll<Outcome> {
-        let place = match &self.state {
-            State::Placed(ticket) => {
-                let outcome = self.shared().queue.lock().poll(ticket, cx);
-                return match outcome {
-                    Poll::Pending => Poll::Pending,
-                    Poll::Ready(Outcome::MayResend) => {
-                        if let State::Placed(ticket) = std::mem::replace(&mut self.state, State::Spent) {
-                            self.state = State::Resendable(ticket);
-                        }
-                        Poll::Ready(Outcome::MayResend)
-                    }
-                    Poll::Ready(outcome) => {
-                        // A refused one keeps its place until this call is dropped.
-                        if let State::Placed(ticket) = std::mem::replace(&mut self.state, State::Spent)
-                            && outcome.may_be_refused()
-                        {
-                            self.state = State::Told(ticket);
-                        }
-                        Poll::Ready(outcome)
-                    }
+        let place = match self.state {
+            State::Placed => {
+                let outcome = std::task::ready!(self.shared().queue.lock().poll(self.ticket, cx));
+                self.state = match &outcome {
+                    Outcome::MayResend => State::Resendable,
+                    // A refused one keeps its place until this call is dropped.
+                    outcome if outcome.may_be_refused() => State::Told,
+                    _ => State::Spent,
                 };
+                return Poll::Ready(outcome);
             }
-            State::Resendable(_) => {
-                if let State::Resendable(ticket) = std::mem::replace(&mut self.state, State::Spent) {
-                    let io = self.shared().queue.lock().resend(&ticket, unit, cx.waker());
-                    self.state = State::Placed(ticket);
-                    if let Some(io) = io {
-                        io.wake();
-                    }
+            State::Resendable => {
+                let io = self.shared().queue.lock().resend(self.ticket, unit, cx.waker());
+                self.state = State::Placed;
+                if let Some(io) = io {
+                    io.wake();
                 }
                 return Poll::Pending;
             }
-            State::Told(_) | State::Spent => return Poll::Ready(Outcome::Failed(Failure::Closed)),
+            State::Told | State::Spent => return Poll::Ready(Outcome::Failed(Failure::Closed)),
             State::Fresh => None,
-            State::InLine(place) => Some(*place),
+            State::InLine => Some(self.ticket.place()),
         };
         let (unit, waker) = (Unit::of(unit), cx.waker().clone());
         let (append, io) = self.shared().queue.lock().append(&unit, self.timeout, place, waker);
@@ -118,12 +121,13 @@ impl<L: Borrow<Lane>> LaneCall<L> {
         }
         match append {
             Append::Queued(ticket) => {
-                self.place = ticket.place();
-                self.state = State::Placed(ticket);
+                self.ticket = ticket;
+                self.state = State::Placed;
                 Poll::Pending
             }
             Append::Full(place) => {
-                self.state = State::InLine(place);
+                self.ticket = Ticket::in_line(place);
+                self.state = State::InLine;
                 Poll::Pending
             }
             Append::Closed => {
@@ -135,19 +139,19 @@ impl<L: Borrow<Lane>> LaneCall<L> {
 
     /// Takes the command back if it is not written yet; true when it is certain that it never will be.
     pub fn withdraw(&mut self) -> bool {
-        match &self.state {
+        match self.state {
             State::Fresh => true,
-            State::InLine(place) => {
-                let next = self.shared().queue.lock().leave_line(*place);
-                self.state = State::Spent;
+            State::InLine => {
+                let next = self.shared().queue.lock().leave_line(self.ticket.place());
+                (self.ticket, self.state) = (Ticket::default(), State::Spent);
                 if let Some(next) = next {
                     next.wake();
                 }
                 true
             }
-            State::Placed(ticket) => {
+            State::Placed => {
                 let mut wakers = Vec::new();
-                let taken_back = self.shared().queue.lock().withdraw(ticket, &mut wakers);
+                let taken_back = self.shared().queue.lock().withdraw(self.ticket, &mut wakers);
                 if taken_back {
                     self.state = State::Spent;
                 }
@@ -156,29 +160,27 @@ impl<L: Borrow<Lane>> LaneCall<L> {
                 }
                 taken_back
             }
-            State::Resendable(_) | State::Told(_) | State::Spent => false,
+            State::Resendable | State::Told | State::Spent => false,
         }
     }
 
     /// Its place in the lane's order: of two commands of a lane the one with the lower place was sent first. 0 before it has one.
     pub fn place(&self) -> u64 {
-        self.place
+        if self.waits_for_room() { 0 } else { self.ticket.place() }
     }
 
     /// Whether the command still waits for room, so that it is certain that nobody has run it.
     pub fn waits_for_room(&self) -> bool {
-        matches!(self.state, State::Fresh | State::InLine(_))
+        matches!(self.state, State::Fresh | State::InLine)
     }
 }
 
 impl<L: Borrow<Lane>> Drop for LaneCall<L> {
     fn drop(&mut self) {
-        let waker = match &self.state {
+        let waker = match self.state {
             State::Fresh | State::Spent => None,
-            State::InLine(place) => self.shared().queue.lock().leave_line(*place),
-            State::Placed(ticket) | State::Resendable(ticket) | State::Told(ticket) => {
-                self.shared().queue.lock().cancel(ticket)
-            }
+            State::InLine => self.shared().queue.lock().leave_line(self.ticket.place()),
+            State::Placed | State::Resendable | State::Told => self.shared().queue.lock().cancel(self.ticket),
         };
         if let Some(waker) = waker {
             waker.wake();
