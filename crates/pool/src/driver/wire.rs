@@ -162,10 +162,10 @@ impl Wire {
     fn make_room(&mut self) {
         let known = self.conn.known_len();
         if known >= OWN_BUFFER {
-            // Grows with what has arrived, never ahead of it by more than a factor of two: a peer that announces much
-            // and sends little costs little.
-            let missing = known.saturating_sub(self.read.len());
-            self.read.reserve(missing.min(self.read.len().max(READ_ROOM.1)).max(1));
+            // Grows with what has arrived, never beyond four times of it: a peer that announces much and sends little costs
+            // little. Each step may copy what is there, so there are few: a mebibyte takes two.
+            let (arrived, missing) = (self.read.len(), known.saturating_sub(self.read.len()));
+            self.read.reserve(missing.min(arrived.saturating_mul(3).max(READ_ROOM.1)).max(1));
         } else if self.read.capacity() - self.read.len() < self.room / 2 {
             self.read.reserve(self.room);
         }
