@@ -113,19 +113,36 @@ impl<'a> Unit<'a> {
             commands,
             len: commands.iter().map(Command::encoded_len).sum(),
             slot: slot_of(commands),
-            marks: Marks {
-                may_write: commands.iter().any(Command::may_write),
-                may_resend: commands.iter().all(Command::may_run_twice),
-            },
+            marks: Marks::of(commands),
         }
     }
 }
 
-/// What a unit may do, and what may be done with it.
+/// What a unit may do, and what may be done with it; one byte, so that a place is no larger than it must be.
 #[derive(Clone, Copy, Debug)]
-struct Marks {
-    may_write: bool,
-    may_resend: bool,
+struct Marks(u8);
+
+impl Marks {
+    const WRITES: u8 = 1;
+    const RESENDABLE: u8 = 1 << 1;
+
+    fn of(commands: &[Command]) -> Self {
+        let writes = if commands.iter().any(Command::may_write) { Self::WRITES } else { 0 };
+        let resendable = if commands.iter().all(Command::may_run_twice) { Self::RESENDABLE } else { 0 };
+        Self(writes | resendable)
+    }
+
+    fn may_write(self) -> bool {
+        self.0 & Self::WRITES != 0
+    }
+
+    fn may_resend(self) -> bool {
+        self.0 & Self::RESENDABLE != 0
+    }
+
+    fn without_resend(self) -> Self {
+        Self(self.0 & !Self::RESENDABLE)
+    }
 }
 
 /// One command or unit in the order.
@@ -370,7 +387,7 @@ impl Queue {
             parts,
         }) as u32;
         self.bytes += len;
-        self.place(Entry { index, seq, slot, may_write: marks.may_write, replies }, unit);
+        self.place(Entry { index, seq, slot, may_write: marks.may_write(), replies }, unit);
         if let Some(next) = wake {
             next.wake();
         }
@@ -519,7 +536,7 @@ impl Queue {
             index: ticket.index,
             seq: ticket.seq,
             slot: completion.slot,
-            may_write: completion.marks.may_write,
+            may_write: completion.marks.may_write(),
             replies: unit.len() as u32,
         };
         let mut wire = BytesMut::new();
@@ -544,7 +561,7 @@ impl Queue {
         for deferred in ready.drain(..) {
             // A command that waited once is a write or stands behind one; it is not worth sending a third time.
             if let Some(place) = self.slot_mut(deferred.entry.index, deferred.entry.seq) {
-                place.marks.may_resend = false;
+                place.marks = place.marks.without_resend();
             }
             self.push_wire(deferred.entry, &deferred.wire);
         }

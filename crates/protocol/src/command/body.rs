@@ -75,6 +75,7 @@ impl Body {
         }
     }
 
+    #[inline]
     pub(super) fn extend_from_slice(&mut self, bytes: &[u8]) {
         if let Store::Heap(buffer) = &mut self.0 {
             return buffer.extend_from_slice(bytes);

@@ -80,6 +80,7 @@ impl Command {
 
     /// A command whose name is known when compiling: `head` is the name in wire form.
     #[doc(hidden)]
+    #[inline]
     pub fn with_head(head: &'static [u8], spec: Option<&'static Spec>) -> Self {
         let mut body = Body::new();
         body.extend_from_slice(head);
@@ -120,6 +121,7 @@ impl Command {
         self
     }
 
+    #[inline]
     pub(crate) fn push_bytes(&mut self, arg: &[u8]) {
         self.put_length(arg.len());
         self.body.extend_from_slice(arg);
@@ -147,7 +149,8 @@ impl Command {
     /// Where the string that begins at `start` in the body has its bytes; `None` when they are shared.
     fn last_string(&self, start: usize) -> Option<Range<usize>> {
         let written = self.body.get(start..)?;
-        let line = memchr::memchr(b'\n', written)?;
+        // A length has few digits: no search routine is worth its call.
+        let line = written.iter().position(|&byte| byte == b'\n')?;
         let from = start + line + 1;
         let to = self.body.len().checked_sub(2)?;
         if self.shared().last().is_some_and(|(at, _)| *at >= start) {

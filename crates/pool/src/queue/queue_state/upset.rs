@@ -40,7 +40,7 @@ impl Queue {
             }
             let Some(place) = self.slot_mut(entry.index, entry.seq) else { continue };
             match &mut place.state {
-                State::Waiting(waker) if place.marks.may_resend && !closed => {
+                State::Waiting(waker) if place.marks.may_resend() && !closed => {
                     wakers.extend(waker.take());
                     place.state = State::Done(Outcome::MayResend);
                     self.order.expect_resend(entry.slot, entry.seq);
@@ -69,7 +69,7 @@ impl Queue {
                     index: sent.index,
                     seq: place.seq,
                     slot: place.slot,
-                    may_write: place.marks.may_write,
+                    may_write: place.marks.may_write(),
                     replies: place.replies(),
                 };
                 (entry, place.bytes as usize)
