@@ -391,7 +391,7 @@ impl Queue {
         if let Some(next) = wake {
             next.wake();
         }
-        (Append::Queued(Ticket { index, seq }), self.io.take())
+        (Append::Queued(Ticket { seq, index }), self.io.take())
     }
 
     fn place(&mut self, entry: Entry, unit: &Unit<'_>) {
