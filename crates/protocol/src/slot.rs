@@ -32,12 +32,23 @@ impl Slot {
 
 /// The part of a key that is hashed: between the first `{` and the next `}`, unless that is empty.
 pub fn hash_tag(key: &[u8]) -> &[u8] {
+    // Nearly every key is short and without a brace; a search routine costs more to call than to look eight bytes at once.
+    let (eights, rest) = key.as_chunks::<STRIDE>();
+    if !eights.iter().any(|bytes| has_brace(*bytes)) && !rest.contains(&b'{') {
+        return key;
+    }
     let Some(open) = memchr::memchr(b'{', key) else { return key };
     let rest = key.get(open + 1..).unwrap_or_default();
     match memchr::memchr(b'}', rest) {
         Some(close) if close > 0 => rest.get(..close).unwrap_or(key),
         _ => key,
     }
+}
+
+/// Whether one of eight bytes is `{`: after the XOR it alone is zero, and only a zero borrows into its top bit.
+const fn has_brace(bytes: [u8; 8]) -> bool {
+    let bytes = u64::from_ne_bytes(bytes) ^ u64::from_ne_bytes([b'{'; 8]);
+    bytes.wrapping_sub(u64::from_ne_bytes([1; 8])) & !bytes & u64::from_ne_bytes([0x80; 8]) != 0
 }
 
 /// Bytes that are taken at once: each has a table that says what it becomes behind the others.
@@ -120,6 +131,22 @@ mod tests {
         assert_eq!(hash_tag(b"foo{{bar}}zap"), b"{bar");
         assert_eq!(hash_tag(b"foo{bar}{zap}"), b"bar");
         assert_eq!(Slot::new(16384), None);
+    }
+
+    #[test]
+    fn a_brace_is_seen_wherever_it_stands_and_nothing_is_taken_for_one() {
+        for length in 1..40 {
+            for at in 0..length {
+                let mut key = vec![b'k'; length];
+                key[at] = b'{';
+                key.extend_from_slice(b"tag}");
+                let found = hash_tag(&key);
+                assert!(found.ends_with(b"tag") && !found.contains(&b'{'), "{at} of {length}");
+            }
+        }
+        for byte in (0..=u8::MAX).filter(|&byte| byte != b'{') {
+            assert!(!has_brace([byte; 8]), "{byte}");
+        }
     }
 
     #[test]

@@ -49,29 +49,27 @@ impl Setup {
 pub(crate) struct Node {
     home: Endpoint,
     lanes: Vec<Lane>,
+    /// The first of them: there is always one.
+    first: Lane,
     leases: LeasePool,
 }
 
 impl Node {
     /// Starts the lanes; they dial at once.
     pub(crate) fn start(setup: &Setup, endpoint: &Endpoint) -> Self {
-        let lanes = (0..setup.lanes.max(1))
-            .map(|_| {
-                Lane::start(
-                    setup.next_id(),
-                    endpoint.clone(),
-                    setup.lane.clone(),
-                    Arc::clone(&setup.observer),
-                )
-            })
-            .collect();
+        let start = || {
+            Lane::start(setup.next_id(), endpoint.clone(), setup.lane.clone(), Arc::clone(&setup.observer))
+        };
+        let first = start();
+        let mut lanes = vec![first.clone()];
+        lanes.extend((1..setup.lanes).map(|_| start()));
         let leases = LeasePool::new(
             endpoint.clone(),
             setup.lane.clone(),
             setup.lease.clone(),
             Arc::clone(&setup.observer),
         );
-        Self { home: endpoint.clone(), lanes, leases }
+        Self { home: endpoint.clone(), lanes, first, leases }
     }
 
     /// The endpoint that it was started for.
@@ -89,13 +87,20 @@ impl Node {
 
     /// The lane for a slot: the same one each time, so that commands of a slot keep their order.
     pub(crate) fn lane(&self, slot: Option<Slot>) -> Option<&Lane> {
-        match self.lanes.as_slice() {
-            [only] => Some(only),
-            lanes => {
-                let index = slot.map_or(0, |slot| usize::from(slot.number())) % lanes.len().max(1);
-                lanes.get(index)
-            }
+        self.lanes.get(self.lane_for(slot) as usize)
+    }
+
+    /// Where the lane for a slot stands among the node's lanes.
+    pub(crate) fn lane_for(&self, slot: Option<Slot>) -> u32 {
+        match self.lanes.len() {
+            ..=1 => 0,
+            many => slot.map_or(0, |slot| u32::from(slot.number()) % many as u32),
         }
+    }
+
+    /// The lane at this place.
+    pub(crate) fn lane_at(&self, index: u32) -> &Lane {
+        self.lanes.get(index as usize).unwrap_or(&self.first)
     }
 
     /// Whether choosing a lane needs the slot.

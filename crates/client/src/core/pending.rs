@@ -39,18 +39,15 @@ impl Deref for NodeRef<'_> {
     }
 }
 
-/// As [`NodeRef`], for the lane.
-enum LaneRef<'a> {
-    Only(&'a Lane),
-    Routed(Lane),
+/// Where a command stands: its node, and which of the node's lanes.
+struct Place<'a> {
+    node: NodeRef<'a>,
+    lane: u32,
 }
 
-impl Borrow<Lane> for LaneRef<'_> {
+impl Borrow<Lane> for Place<'_> {
     fn borrow(&self) -> &Lane {
-        match self {
-            Self::Only(lane) => lane,
-            Self::Routed(lane) => lane,
-        }
+        self.node.lane_at(self.lane)
     }
 }
 
@@ -61,7 +58,7 @@ impl Borrow<Lane> for LaneRef<'_> {
 /// ```
 enum State<'a> {
     Start,
-    Lane { call: LaneCall<LaneRef<'a>>, node: NodeRef<'a> },
+    Lane(LaneCall<Place<'a>>),
     Slow(Slow),
     Done,
 }
@@ -123,10 +120,9 @@ impl<'a> Pending<'a> {
             return Ok(self.slow(move |core, command, timeout| reads::send(core, command, timeout, plan)));
         }
         if let Some(node) = self.core.only() {
-            let slot = if node.has_one_lane() { None } else { command.slot() };
-            let Some(lane) = node.lane(slot) else { return Err(Error::closed(Executed::No)) };
-            let call = LaneCall::new(LaneRef::Only(lane), self.timeout);
-            return Ok(State::Lane { call, node: NodeRef::Only(node) });
+            let lane = if node.has_one_lane() { 0 } else { node.lane_for(command.slot()) };
+            let place = Place { node: NodeRef::Only(node), lane };
+            return Ok(State::Lane(LaneCall::new(place, self.timeout)));
         }
         let routes = self.core.routes();
         let slot = || command.slot().map(Slot::number);
@@ -138,14 +134,12 @@ impl<'a> Pending<'a> {
             drop(routes);
             return Ok(self.slow(retry::unrouted));
         };
-        let slot = if node.has_one_lane() { None } else { command.slot() };
-        let Some(lane) = node.lane(slot) else { return Err(Error::closed(Executed::No)) };
-        let call = LaneCall::new(LaneRef::Routed(lane.clone()), self.timeout);
-        let node = Arc::clone(node);
+        let lane = if node.has_one_lane() { 0 } else { node.lane_for(command.slot()) };
+        let place = Place { node: NodeRef::Routed(Arc::clone(node)), lane };
         if routes.is_cluster() {
             self.chosen_by = Some(Arc::clone(&routes));
         }
-        Ok(State::Lane { call, node: NodeRef::Routed(node) })
+        Ok(State::Lane(LaneCall::new(place, self.timeout)))
     }
 
     fn slow<F>(&mut self, way: impl FnOnce(Arc<Core>, Command, Duration) -> F) -> State<'a>
@@ -175,8 +169,8 @@ impl<'a> Pending<'a> {
                 None
             }
             Outcome::Failed(failure) => {
-                let slot = if node.has_one_lane() { None } else { command.slot() };
-                let Some(lane) = node.lane(slot) else { return Some(Err(Error::closed(Executed::No))) };
+                let State::Lane(call) = &self.state else { return Some(Err(Error::closed(Executed::No))) };
+                let lane = node.lane_at(call.lane().lane);
                 if retry::is_rerouted(self.core, node, failure) {
                     let stood = self.stood(node);
                     self.state = self
@@ -191,16 +185,17 @@ impl<'a> Pending<'a> {
 
     /// Where the command had stood; until it has lined up anew, nobody of its slot passes it.
     fn stood(&mut self, node: &Node) -> Option<Stood> {
-        let State::Lane { call, .. } = &mut self.state else { return None };
+        let State::Lane(call) = &mut self.state else { return None };
         Stood::at(node, self.command.as_ref()?, call.place(), call.keep())
     }
 
     /// Keeps the caller's time, and the time in the line for room, which no lane keeps.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Option<Error> {
-        let State::Lane { call, node } = &mut self.state else { return None };
+        let State::Lane(call) = &mut self.state else { return None };
         if !self.exact && !call.waits_for_room() {
             return None;
         }
+        let node = Arc::clone(&call.lane().node);
         let timeout = self.timeout;
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
         if timer.as_mut().poll(cx).is_pending() {
@@ -224,15 +219,9 @@ impl<'a> Pending<'a> {
         }
         // What can be taken back was never written whole: the truth is better than a doubt.
         if call.withdraw() {
-            let slot = self.command.as_ref().filter(|_| !node.has_one_lane()).and_then(Command::slot);
-            return Some(match node.lane(slot) {
-                Some(lane) => {
-                    failure::command(Failure::TimedOutUnsent, lane, self.timeout, self.core.config())
-                }
-                None => {
-                    Error::timeout(Phase::Queue, self.timeout, at, Executed::No).during(node.maintenance())
-                }
-            });
+            let lane = call.lane().borrow();
+            let unsent = Failure::TimedOutUnsent;
+            return Some(failure::command(unsent, lane, self.timeout, self.core.config()));
         }
         let error = Error::timeout(Phase::Reply, self.timeout, at, Executed::Maybe);
         Some(error.during(node.maintenance()))
@@ -258,14 +247,14 @@ impl Future for Pending<'_> {
                         return Poll::Ready(Err(error));
                     }
                 },
-                State::Lane { call, node } => {
+                State::Lane(call) => {
                     let Some(command) = &this.command else {
                         return Poll::Ready(Err(Error::closed(Executed::No)));
                     };
                     match call.poll(command, cx) {
                         Poll::Pending => {
                             if let Some(routes) = this.chosen_by.take() {
-                                this.core.check_order(command, node, &routes);
+                                this.core.check_order(command, &call.lane().node, &routes);
                             }
                             if let Some(error) = this.poll_timer(cx) {
                                 this.state = State::Done;
@@ -280,7 +269,7 @@ impl Future for Pending<'_> {
                             return Poll::Ready(Ok(reply));
                         }
                         Poll::Ready(outcome) => {
-                            let node = Arc::clone(node);
+                            let node = Arc::clone(&call.lane().node);
                             if let Some(result) = this.settle(&node, outcome) {
                                 this.state = State::Done;
                                 return Poll::Ready(result);

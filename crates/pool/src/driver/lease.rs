@@ -4,7 +4,7 @@
 //! What comes back in the middle of a reply, or with state of its caller's, is closed and never handed out again.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     fmt,
     sync::{
         Arc,
@@ -16,6 +16,7 @@ use std::{
 use arc_swap::ArcSwap;
 use evenkeel_protocol::{Command, Endpoint};
 use parking_lot::Mutex;
+use slab::Slab;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
@@ -143,6 +144,19 @@ struct Idle {
     since: Instant,
 }
 
+/// A connection that is out, and since when.
+struct Out {
+    lane: Lane,
+    since: Instant,
+}
+
+/// Every connection, behind one lock: lending and giving back take it once each.
+#[derive(Default)]
+struct Desk {
+    idle: VecDeque<Idle>,
+    out: Slab<Out>,
+}
+
 struct Inner {
     endpoint: ArcSwap<Endpoint>,
     lane_config: LaneConfig,
@@ -150,9 +164,7 @@ struct Inner {
     observer: Arc<dyn LaneObserver>,
     /// Fair: first come, first served.
     permits: Arc<Semaphore>,
-    idle: Mutex<VecDeque<Idle>>,
-    /// Leases that are out, by number, with when they went.
-    out: Mutex<BTreeMap<u64, (Instant, Lane)>>,
+    desk: Mutex<Desk>,
     waiters: AtomicUsize,
     next: AtomicU64,
     /// Counts changes of place and of login: what was lent before one is not kept.
@@ -193,8 +205,7 @@ impl LeasePool {
                 permits: Arc::new(Semaphore::new(config.max)),
                 config,
                 observer,
-                idle: Mutex::new(VecDeque::new()),
-                out: Mutex::new(BTreeMap::new()),
+                desk: Mutex::new(Desk::default()),
                 waiters: AtomicUsize::new(0),
                 next: AtomicU64::new(FIRST_LEASE),
                 places: AtomicU64::new(0),
@@ -207,9 +218,9 @@ impl LeasePool {
         let before = self.inner.endpoint.swap(Arc::new(endpoint.clone()));
         if *before != *endpoint {
             let gone = {
-                let mut idle = self.inner.idle.lock();
+                let mut desk = self.inner.desk.lock();
                 self.inner.places.fetch_add(1, Ordering::Relaxed);
-                std::mem::take(&mut *idle)
+                std::mem::take(&mut desk.idle)
             };
             drop(gone);
         }
@@ -223,33 +234,33 @@ impl LeasePool {
     /// Every connection that is open is used to its end and not lent again: new ones log in anew.
     pub fn renew(&self) {
         self.inner.places.fetch_add(1, Ordering::Relaxed);
-        let gone = std::mem::take(&mut *self.inner.idle.lock());
+        let gone = std::mem::take(&mut self.inner.desk.lock().idle);
         drop(gone);
     }
 
     /// Connections that nobody uses.
     pub fn idle(&self) -> usize {
-        self.inner.idle.lock().len()
+        self.inner.desk.lock().idle.len()
     }
 
     /// Connections in use.
     pub fn in_use(&self) -> usize {
-        self.inner.out.lock().len()
+        self.inner.desk.lock().out.len()
     }
 
     /// Every connection, in use or idle.
     pub fn lanes(&self) -> Vec<Lane> {
-        let mut lanes: Vec<Lane> = self.inner.out.lock().values().map(|(_, lane)| lane.clone()).collect();
-        lanes.extend(self.inner.idle.lock().iter().map(|idle| idle.lane.clone()));
-        lanes
+        let desk = self.inner.desk.lock();
+        let out = desk.out.iter().map(|(_, out)| &out.lane);
+        out.chain(desk.idle.iter().map(|idle| &idle.lane)).cloned().collect()
     }
 
     /// Closes the idle connection with this number, if it is idle; gives whether it was.
     pub fn discard_idle(&self, id: LaneId) -> bool {
         let found = {
-            let mut idle = self.inner.idle.lock();
-            let index = idle.iter().position(|entry| entry.lane.id() == id);
-            index.and_then(|index| idle.remove(index))
+            let mut desk = self.inner.desk.lock();
+            let index = desk.idle.iter().position(|entry| entry.lane.id() == id);
+            index.and_then(|index| desk.idle.remove(index))
         };
         found.is_some()
     }
@@ -273,6 +284,10 @@ impl LeasePool {
     /// # Cancel safety
     /// As [`acquire`](Self::acquire).
     pub async fn acquire_within(&self, timeout: Duration) -> Result<Lease, AcquireError> {
+        // Most find one at once: neither a timer nor a place in the line is made for them.
+        if let Some(lease) = self.take_idle() {
+            return Ok(lease);
+        }
         match tokio::time::timeout(timeout, self.take()).await {
             Ok(result) => result,
             Err(_elapsed) => Err(self.timed_out(timeout)),
@@ -280,10 +295,11 @@ impl LeasePool {
     }
 
     fn timed_out(&self, waited: Duration) -> AcquireError {
-        let (idle, now) = (self.idle(), clock::now());
-        let out = self.inner.out.lock();
-        let oldest =
-            out.values().map(|(since, _)| now.saturating_duration_since(*since)).max().unwrap_or_default();
+        let now = clock::now();
+        let desk = self.inner.desk.lock();
+        let (idle, out) = (desk.idle.len(), &desk.out);
+        let ages = out.iter().map(|(_, out)| now.saturating_duration_since(out.since));
+        let oldest = ages.max().unwrap_or_default();
         AcquireError::TimedOut {
             endpoint: (**self.inner.endpoint.load()).clone(),
             waited,
@@ -295,6 +311,12 @@ impl LeasePool {
         }
     }
 
+    /// An idle connection, when there is one and nobody stands in the line: released permits go to the line first.
+    fn take_idle(&self) -> Option<Lease> {
+        let permit = Arc::clone(&self.inner.permits).try_acquire_owned().ok()?;
+        self.lend_idle(self.inner.places.load(Ordering::Relaxed), permit).ok()
+    }
+
     async fn take(&self) -> Result<Lease, AcquireError> {
         let permit = {
             let _waiting = Waiting::new(&self.inner.waiters);
@@ -302,46 +324,60 @@ impl LeasePool {
         };
         // Before the dial: a change of place while it is under way makes it one of the old place.
         let place = self.inner.places.load(Ordering::Relaxed);
-        if let Some((lane, born)) = self.pop_idle() {
-            return Ok(self.lend(lane, born, place, permit));
-        }
+        let permit = match self.lend_idle(place, permit) {
+            Ok(lease) => return Ok(lease),
+            Err(permit) => permit,
+        };
         let endpoint = (**self.inner.endpoint.load()).clone();
         let id = LaneId(self.inner.next.fetch_add(1, Ordering::Relaxed));
         let lane =
             Lane::start(id, endpoint, self.inner.lane_config.clone(), Arc::clone(&self.inner.observer));
         if lane.ready().await {
-            return Ok(self.lend(lane, clock::now(), place, permit));
+            let born = clock::now();
+            let number = self.inner.desk.lock().out.insert(Out { lane: lane.clone(), since: born });
+            return Ok(self.lease(lane, born, number, place, permit));
         }
         Err(lane.last_error().map_or(AcquireError::Closed, AcquireError::Dial))
     }
 
-    fn pop_idle(&self) -> Option<(Lane, Instant)> {
+    /// Lends the next idle connection that is alive; gives the permit back when there is none.
+    fn lend_idle(&self, place: u64, permit: OwnedSemaphorePermit) -> Result<Lease, OwnedSemaphorePermit> {
         let now = clock::now();
         loop {
-            let entry = {
-                let mut idle = self.inner.idle.lock();
-                match self.inner.config.reuse {
-                    Reuse::Fifo => idle.pop_front(),
-                    Reuse::Lifo => idle.pop_back(),
-                }
-            }?;
+            let mut desk = self.inner.desk.lock();
+            let next = match self.inner.config.reuse {
+                Reuse::Fifo => desk.idle.pop_front(),
+                Reuse::Lifo => desk.idle.pop_back(),
+            };
+            let Some(entry) = next else { return Err(permit) };
             let stale = now.saturating_duration_since(entry.since) > self.inner.config.idle_timeout;
             if entry.lane.readiness() == Readiness::Ready && !self.inner.is_old(&entry, now) && !stale {
-                return Some((entry.lane, entry.born));
+                let lane = entry.lane.clone();
+                let number = desk.out.insert(Out { lane: entry.lane, since: now });
+                drop(desk);
+                return Ok(self.lease(lane, entry.born, number, place, permit));
             }
+            // A connection ends with its last handle, which wakes its task: not under the lock.
+            drop(desk);
+            drop(entry);
         }
     }
 
-    fn lend(&self, lane: Lane, born: Instant, place: u64, permit: OwnedSemaphorePermit) -> Lease {
-        let number = self.inner.next.fetch_add(1, Ordering::Relaxed);
-        self.inner.out.lock().insert(number, (clock::now(), lane.clone()));
+    fn lease(
+        &self,
+        lane: Lane,
+        born: Instant,
+        number: usize,
+        place: u64,
+        permit: OwnedSemaphorePermit,
+    ) -> Lease {
         Lease { lane, born, number, place, dirty: false, inner: Arc::clone(&self.inner), _permit: permit }
     }
 
     /// Closes what is idle, lets nobody in, and closes what is in use when it comes back.
     pub fn close(&self) {
         self.inner.permits.close();
-        let gone = std::mem::take(&mut *self.inner.idle.lock());
+        let gone = std::mem::take(&mut self.inner.desk.lock().idle);
         drop(gone);
     }
 
@@ -349,7 +385,8 @@ impl LeasePool {
     pub fn reap(&self) {
         let now = clock::now();
         let config = &self.inner.config;
-        let mut idle = self.inner.idle.lock();
+        let mut desk = self.inner.desk.lock();
+        let idle = &mut desk.idle;
         let mut gone = Vec::new();
         let mut index = 0;
         while let Some(entry) = idle.get(index) {
@@ -362,7 +399,7 @@ impl LeasePool {
                 index += 1;
             }
         }
-        drop(idle);
+        drop(desk);
         drop(gone);
     }
 }
@@ -396,7 +433,7 @@ impl Drop for Waiting<'_> {
 pub struct Lease {
     lane: Lane,
     born: Instant,
-    number: u64,
+    number: usize,
     place: u64,
     dirty: bool,
     inner: Arc<Inner>,
@@ -432,17 +469,17 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.inner.out.lock().remove(&self.number);
         let clean = !self.dirty && self.lane.in_flight() == 0 && self.lane.readiness() == Readiness::Ready;
-        if !clean {
-            return;
-        }
-        let entry = Idle { lane: self.lane.clone(), born: self.born, since: clock::now() };
-        let mut idle = self.inner.idle.lock();
+        let since = clock::now();
+        let mut desk = self.inner.desk.lock();
+        let out = desk.out.try_remove(self.number);
         // Asked under the lock: whoever closes or moves the pool empties the line behind us.
         let at_home = self.place == self.inner.places.load(Ordering::Relaxed);
-        if at_home && !self.inner.permits.is_closed() {
-            idle.push_back(entry);
+        if clean && at_home && !self.inner.permits.is_closed() {
+            desk.idle.extend(out.map(|out| Idle { lane: out.lane, born: self.born, since }));
+        } else {
+            drop(desk);
+            drop(out);
         }
     }
 }

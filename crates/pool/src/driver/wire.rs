@@ -91,8 +91,7 @@ impl Wire {
         self.batch.shared.clear();
         self.at = 0;
         self.batch.base = self.batch.end;
-        let conn = &mut self.conn;
-        queue.take_batch(&mut self.batch, |sent| conn.sent(sent))
+        queue.take_batch(&mut self.batch, self.conn.waiting_mut())
     }
 
     /// Writes what was taken, as far as the socket goes; ready when everything has left.
@@ -163,18 +162,18 @@ impl Wire {
     fn make_room(&mut self) {
         let known = self.conn.known_len();
         if known >= OWN_BUFFER {
-            // Grows with what has arrived, never ahead of it by more than a factor of two: a peer that announces much
-            // and sends little costs little.
-            let missing = known.saturating_sub(self.read.len());
-            self.read.reserve(missing.min(self.read.len().max(READ_ROOM.1)).max(1));
+            // Grows with what has arrived, never beyond four times of it: a peer that announces much and sends little costs
+            // little. Each step may copy what is there, so there are few: a mebibyte takes two.
+            let (arrived, missing) = (self.read.len(), known.saturating_sub(self.read.len()));
+            self.read.reserve(missing.min(arrived.saturating_mul(3).max(READ_ROOM.1)).max(1));
         } else if self.read.capacity() - self.read.len() < self.room / 2 {
             self.read.reserve(self.room);
         }
     }
 
     /// Tokens that are owed, oldest first.
-    pub(crate) fn waiting_mut(&mut self) -> impl Iterator<Item = &mut Sent> {
-        self.conn.waiting_mut().iter_mut()
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = Sent> {
+        self.conn.waiting().iter().copied()
     }
 
     /// Ends the wire: what is owed, how many bytes have left, and the last batch.

@@ -26,14 +26,27 @@ pub(crate) struct QueueLimits {
 }
 
 /// A place in a lane's order; given back with [`Queue::poll`] or [`Queue::cancel`].
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ticket {
-    index: u32,
     seq: u64,
+    index: u32,
 }
 
+/// Marks a place in the line for room.
+const LINE: u64 = 1 << 63;
+
 impl Ticket {
-    /// The place in the order.
+    /// A place in the line for room.
+    pub(crate) fn of_line(place: u64) -> Self {
+        Self { seq: LINE | place, index: 0 }
+    }
+
+    /// The place in the line for room.
+    pub(crate) fn in_line(self) -> u64 {
+        self.seq & !LINE
+    }
+
+    /// The place in the order; those in the line lie behind all of them.
     pub(crate) fn place(&self) -> u64 {
         self.seq
     }
@@ -99,8 +112,7 @@ pub(crate) struct Unit<'a> {
     commands: &'a [Command],
     len: usize,
     slot: u16,
-    may_write: bool,
-    may_resend: bool,
+    marks: Marks,
 }
 
 impl<'a> Unit<'a> {
@@ -109,52 +121,62 @@ impl<'a> Unit<'a> {
             commands,
             len: commands.iter().map(Command::encoded_len).sum(),
             slot: slot_of(commands),
-            may_write: commands.iter().any(Command::may_write),
-            may_resend: commands.iter().all(Command::may_run_twice),
+            marks: Marks::of(commands),
         }
     }
 }
 
-/// One command in the order.
+/// What a unit may do, and what may be done with it; one byte, so that a place is no larger than it must be.
+#[derive(Clone, Copy, Debug)]
+struct Marks(u8);
+
+impl Marks {
+    const WRITES: u8 = 1;
+    const RESENDABLE: u8 = 1 << 1;
+
+    fn of(commands: &[Command]) -> Self {
+        let writes = if commands.iter().any(Command::may_write) { Self::WRITES } else { 0 };
+        let resendable = if commands.iter().all(Command::may_run_twice) { Self::RESENDABLE } else { 0 };
+        Self(writes | resendable)
+    }
+
+    fn may_write(self) -> bool {
+        self.0 & Self::WRITES != 0
+    }
+
+    fn may_resend(self) -> bool {
+        self.0 & Self::RESENDABLE != 0
+    }
+
+    fn without_resend(self) -> Self {
+        Self(self.0 & !Self::RESENDABLE)
+    }
+}
+
+/// One command or unit in the order.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
     pub(super) index: u32,
     pub(super) seq: u64,
     pub(super) slot: u16,
     pub(super) may_write: bool,
-    pub(super) replies: u32,
+    replies: u32,
 }
 
-/// A command on its way to the socket or waiting for its reply.
-#[derive(Clone, Copy, Debug)]
+/// One reply that is owed: a command has a token, a unit one for each of its commands, side by side.
+///
+/// It only names the place, where everything else is known: bytes, slot, caller. So a token is small, and a place lives as
+/// long as its tokens do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sent {
-    /// Where the command ends in the stream of bytes of its connection.
-    pub(crate) end: u64,
-    seq: u64,
     index: u32,
-    len: u32,
-    slot: u16,
-    may_write: bool,
-    may_resend: bool,
-    /// Replies that the unit gets; a token stands in the FIFO for each.
-    pub(crate) replies: u32,
-    /// The switch counted this reply: later commands of the slot wait for it.
-    owed: bool,
+    /// The end of the place's number in the order: a token of another command never fits by mistake.
+    mark: u32,
 }
 
 impl Sent {
-    fn entry(&self) -> Entry {
-        Entry {
-            index: self.index,
-            seq: self.seq,
-            slot: self.slot,
-            may_write: self.may_write,
-            replies: self.replies,
-        }
-    }
-
-    fn start(&self) -> u64 {
-        self.end.saturating_sub(u64::from(self.len))
+    fn new(index: u32, seq: u64) -> Self {
+        Self { index, mark: seq as u32 }
     }
 }
 
@@ -171,8 +193,8 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// The whole bytes of each command, large arguments copied in; for the rare cases in which commands are taken apart.
-    fn take_apart(&mut self, sent: &[Sent]) -> Vec<(Sent, BytesMut)> {
+    /// All bytes in one piece, large arguments copied in; for the rare cases in which commands are taken apart.
+    fn join(&mut self) -> BytesMut {
         let mut joined = BytesMut::new();
         let mut from = 0;
         for (at, shared) in self.shared.drain(..) {
@@ -182,13 +204,7 @@ impl Batch {
         }
         joined.extend_from_slice(self.bytes.get(from..).unwrap_or_default());
         self.bytes.clear();
-        let offset = |at: u64| usize::try_from(at.saturating_sub(self.base)).unwrap_or(usize::MAX);
-        sent.iter()
-            .filter_map(|sent| {
-                let wire = joined.get(offset(sent.start())..offset(sent.end))?;
-                Some((*sent, BytesMut::from(wire)))
-            })
-            .collect()
+        joined
     }
 }
 
@@ -212,6 +228,9 @@ struct Completion {
     timeout: u32,
     bytes: u32,
     slot: u16,
+    marks: Marks,
+    /// A switch counted this reply: later commands of the slot wait for it.
+    owed: bool,
     /// The replies of a unit that are in, while more are owed.
     parts: Option<Box<Parts>>,
 }
@@ -231,6 +250,27 @@ impl Completion {
     }
 }
 
+impl Completion {
+    /// Tells the caller; true when nobody waits any more and the place is free.
+    fn tell(&mut self, outcome: Outcome, wakers: &mut Vec<Waker>) -> bool {
+        match &mut self.state {
+            State::Waiting(waker) => {
+                wakers.extend(waker.take());
+                self.state = State::Done(outcome);
+                false
+            }
+            State::Abandoned => true,
+            // A deadline was faster than the reply: the caller has been told, and its reply is let go.
+            State::Done(_) | State::Refused => false,
+        }
+    }
+
+    /// Replies that its command or unit gets in all.
+    fn replies(&self) -> u32 {
+        self.parts.as_ref().map_or(1, |parts| parts.owed + parts.replies.len() as u32)
+    }
+}
+
 #[derive(Debug)]
 struct Parts {
     owed: u32,
@@ -243,7 +283,8 @@ pub(crate) struct Queue {
     limits: QueueLimits,
     out: BytesMut,
     shared: Vec<(usize, Bytes)>,
-    fresh: Vec<Sent>,
+    /// Tokens of what stands in `out`.
+    fresh: VecDeque<Sent>,
     /// Length of `out` and `shared` together.
     out_len: u64,
     slots: Slab<Completion>,
@@ -267,7 +308,7 @@ impl Queue {
             limits,
             out: BytesMut::new(),
             shared: Vec::new(),
-            fresh: Vec::new(),
+            fresh: VecDeque::new(),
             out_len: 0,
             slots: Slab::new(),
             order: Order::default(),
@@ -313,18 +354,18 @@ impl Queue {
 
     /// Takes a place for a unit of commands and appends it whole. `place` is what an earlier [`Append::Full`] gave.
     ///
-    /// Gives the I/O task's waker too, when it sleeps.
+    /// The timeout is in milliseconds. Gives the I/O task's waker too, when it sleeps.
     pub(crate) fn append(
         &mut self,
         unit: &Unit<'_>,
-        timeout: Duration,
+        timeout: u32,
         place: Option<u64>,
         waker: Waker,
     ) -> (Append, Option<Waker>) {
         if self.closed {
             return (Append::Closed, None);
         }
-        let Unit { commands, len, slot, may_write, .. } = *unit;
+        let Unit { commands, len, slot, marks } = *unit;
         let is_next = match (place, self.line.front()) {
             (_, None) => true,
             (Some(place), Some((first, _))) => place == *first,
@@ -348,17 +389,19 @@ impl Queue {
             seq,
             state: State::Waiting(Some(waker)),
             deadline: 0,
-            timeout: u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX),
+            timeout,
             bytes: u32::try_from(len).unwrap_or(u32::MAX),
             slot,
+            marks,
+            owed: false,
             parts,
         }) as u32;
         self.bytes += len;
-        self.place(Entry { index, seq, slot, may_write, replies }, unit);
+        self.place(Entry { index, seq, slot, may_write: marks.may_write(), replies }, unit);
         if let Some(next) = wake {
             next.wake();
         }
-        (Append::Queued(Ticket { index, seq }), self.io.take())
+        (Append::Queued(Ticket { seq, index }), self.io.take())
     }
 
     fn place(&mut self, entry: Entry, unit: &Unit<'_>) {
@@ -373,27 +416,24 @@ impl Queue {
         for command in unit.commands {
             command.encode_with(&mut self.out, |out, bytes| shared.push((out.len(), bytes)));
         }
-        self.push_sent(entry, unit.len, unit.may_resend);
+        self.push_tokens(entry, unit.len);
     }
 
-    fn push_sent(&mut self, entry: Entry, len: usize, may_resend: bool) {
+    fn push_tokens(&mut self, entry: Entry, len: usize) {
         self.out_len += len as u64;
-        self.fresh.push(Sent {
-            end: self.out_len,
-            seq: entry.seq,
-            index: entry.index,
-            len: len as u32,
-            slot: entry.slot,
-            may_write: entry.may_write,
-            may_resend,
-            replies: entry.replies,
-            owed: false,
-        });
+        for _ in 0..entry.replies {
+            self.fresh.push_back(Sent::new(entry.index, entry.seq));
+        }
     }
 
-    fn push_wire(&mut self, entry: Entry, wire: &[u8], may_resend: bool) {
+    fn push_wire(&mut self, entry: Entry, wire: &[u8]) {
         self.out.extend_from_slice(wire);
-        self.push_sent(entry, wire.len(), may_resend);
+        self.push_tokens(entry, wire.len());
+    }
+
+    /// The place that a token names.
+    fn place_of(&mut self, sent: Sent) -> Option<&mut Completion> {
+        self.slots.get_mut(sent.index as usize).filter(|place| place.seq as u32 == sent.mark)
     }
 
     fn slot_mut(&mut self, index: u32, seq: u64) -> Option<&mut Completion> {
@@ -421,7 +461,7 @@ impl Queue {
     }
 
     /// Looks at what became of a command; on `Ready` other than [`Outcome::MayResend`] the ticket is spent.
-    pub(crate) fn poll(&mut self, ticket: &Ticket, cx: &mut Context<'_>) -> Poll<Outcome> {
+    pub(crate) fn poll(&mut self, ticket: Ticket, cx: &mut Context<'_>) -> Poll<Outcome> {
         let Some(completion) = self.slot_mut(ticket.index, ticket.seq) else {
             return Poll::Ready(Outcome::Failed(Failure::Closed));
         };
@@ -458,7 +498,7 @@ impl Queue {
     }
 
     /// The caller is gone. Its place stays until the reply is in; nobody else is disturbed.
-    pub(crate) fn cancel(&mut self, ticket: &Ticket) -> Option<Waker> {
+    pub(crate) fn cancel(&mut self, ticket: Ticket) -> Option<Waker> {
         let completion = self.slot_mut(ticket.index, ticket.seq)?;
         match completion.state {
             State::Waiting(_) => {
@@ -488,33 +528,8 @@ impl Queue {
         }
     }
 
-    /// Takes back a command that is not written yet; true when it is certain that it never will be.
-    pub(crate) fn withdraw(&mut self, ticket: &Ticket, wakers: &mut Vec<Waker>) -> bool {
-        let waits = self
-            .slot_mut(ticket.index, ticket.seq)
-            .is_some_and(|completion| matches!(completion.state, State::Waiting(_)));
-        if !waits {
-            return false;
-        }
-        let mut found = false;
-        self.order.remove_where(|entry| {
-            found |= entry.seq == ticket.seq;
-            entry.seq == ticket.seq
-        });
-        if !found && self.fresh.iter().any(|sent| sent.seq == ticket.seq) {
-            found = true;
-            self.sort_queued(|sent| sent.seq != ticket.seq);
-        }
-        if found {
-            self.release_slot(ticket.index);
-            self.flush_all();
-            self.offer_room(wakers);
-        }
-        found
-    }
-
     /// Sends a command again at its old place in its slot's order.
-    pub(crate) fn resend(&mut self, ticket: &Ticket, unit: &[Command], waker: &Waker) -> Option<Waker> {
+    pub(crate) fn resend(&mut self, ticket: Ticket, unit: &[Command], waker: &Waker) -> Option<Waker> {
         let closed = self.closed;
         let completion = self.slot_mut(ticket.index, ticket.seq)?;
         if closed {
@@ -531,7 +546,7 @@ impl Queue {
             index: ticket.index,
             seq: ticket.seq,
             slot: completion.slot,
-            may_write: unit.iter().any(Command::may_write),
+            may_write: completion.marks.may_write(),
             replies: unit.len() as u32,
         };
         let mut wire = BytesMut::new();
@@ -555,12 +570,15 @@ impl Queue {
     fn append_deferred(&mut self, ready: &mut Vec<Deferred>) {
         for deferred in ready.drain(..) {
             // A command that waited once is a write or stands behind one; it is not worth sending a third time.
-            self.push_wire(deferred.entry, &deferred.wire, false);
+            if let Some(place) = self.slot_mut(deferred.entry.index, deferred.entry.seq) {
+                place.marks = place.marks.without_resend();
+            }
+            self.push_wire(deferred.entry, &deferred.wire);
         }
     }
 
     /// Gives the I/O task what is to be written, into an empty batch, and its tokens; false when there is nothing.
-    pub(crate) fn take_batch(&mut self, batch: &mut Batch, mut sent: impl FnMut(Sent)) -> bool {
+    pub(crate) fn take_batch(&mut self, batch: &mut Batch, tokens: &mut VecDeque<Sent>) -> bool {
         if self.fresh.is_empty() {
             return false;
         }
@@ -569,12 +587,7 @@ impl Queue {
         batch.base = batch.end;
         batch.end += self.out_len;
         self.out_len = 0;
-        for mut token in self.fresh.drain(..) {
-            token.end += batch.base;
-            for _ in 0..token.replies {
-                sent(token);
-            }
-        }
+        tokens.append(&mut self.fresh);
         true
     }
 
@@ -619,45 +632,43 @@ impl Queue {
     /// Hands out replies; wakers of callers go to `wakers`, to be called without the lock.
     pub(crate) fn complete(&mut self, replies: impl Iterator<Item = (Sent, Reply)>, wakers: &mut Vec<Waker>) {
         for (sent, reply) in replies {
-            self.answer(&sent, reply, wakers);
-            if sent.owed {
-                self.order.settle(sent.slot);
-                self.flush(sent.slot);
+            if let Some(slot) = self.answer(sent, reply, wakers) {
+                self.order.settle(slot);
+                self.flush(slot);
             }
         }
         self.offer_room(wakers);
     }
 
-    /// One reply of a command or unit.
-    fn answer(&mut self, sent: &Sent, reply: Reply, wakers: &mut Vec<Waker>) {
-        if sent.replies == 1 {
-            return self.finish(sent.index, sent.seq, Outcome::Reply(reply), wakers);
-        }
-        let Some(parts) = self.slot_mut(sent.index, sent.seq).and_then(|slot| slot.parts.as_mut()) else {
-            return;
+    /// One reply of a command or unit; gives the slot that a switch had counted it for, if it was the last.
+    fn answer(&mut self, sent: Sent, reply: Reply, wakers: &mut Vec<Waker>) -> Option<u16> {
+        let place = self.place_of(sent)?;
+        let outcome = match &mut place.parts {
+            None => Outcome::Reply(reply),
+            Some(parts) => {
+                parts.owed = parts.owed.saturating_sub(1);
+                parts.replies.push(reply);
+                if parts.owed > 0 {
+                    return None;
+                }
+                Outcome::Replies(std::mem::take(&mut parts.replies))
+            }
         };
-        parts.owed = parts.owed.saturating_sub(1);
-        parts.replies.push(reply);
-        if parts.owed == 0 {
-            let replies = std::mem::take(&mut parts.replies);
-            self.finish(sent.index, sent.seq, Outcome::Replies(replies), wakers);
+        let settled = std::mem::take(&mut place.owed).then_some(place.slot);
+        let bytes = std::mem::take(&mut place.bytes) as usize;
+        if place.tell(outcome, wakers) {
+            self.slots.remove(sent.index as usize);
         }
+        self.bytes = self.bytes.saturating_sub(bytes);
+        settled
     }
 
-    fn finish(&mut self, index: u32, seq: u64, outcome: Outcome, wakers: &mut Vec<Waker>) {
-        let Some(completion) = self.slot_mut(index, seq) else { return };
-        let bytes = std::mem::take(&mut completion.bytes) as usize;
-        match std::mem::replace(&mut completion.state, State::Abandoned) {
-            State::Waiting(waker) => {
-                completion.state = State::Done(outcome);
-                wakers.extend(waker);
-            }
-            State::Abandoned => {
-                self.slots.remove(index as usize);
-            }
-            refused @ State::Refused => completion.state = refused,
-            // A deadline was faster than the reply: the caller has been told, and its reply is let go.
-            done @ State::Done(_) => completion.state = done,
+    /// Ends a command that gets no reply.
+    fn finish(&mut self, index: u32, seq: u64, failure: Failure, wakers: &mut Vec<Waker>) {
+        let Some(place) = self.slot_mut(index, seq) else { return };
+        let bytes = std::mem::take(&mut place.bytes) as usize;
+        if place.tell(Outcome::Failed(failure), wakers) {
+            self.slots.remove(index as usize);
         }
         self.bytes = self.bytes.saturating_sub(bytes);
     }
@@ -673,132 +684,6 @@ impl Queue {
         {
             wakers.push(waker.clone());
         }
-    }
-
-    /// The connection has ended after `written` bytes: tells those whose command had left whole, and puts back the others.
-    ///
-    /// `batch` is the last that was taken, whole, also the part of it that was written.
-    pub(crate) fn lose(
-        &mut self,
-        in_flight: impl Iterator<Item = Sent>,
-        written: u64,
-        batch: &mut Batch,
-        wakers: &mut Vec<Waker>,
-    ) {
-        let mut back = Vec::new();
-        let closed = self.closed;
-        for sent in in_flight {
-            if sent.owed {
-                self.order.settle(sent.slot);
-            }
-            if sent.end > written {
-                // The server cannot have seen its end: not executed. A unit has a token for each reply.
-                if back.last().is_none_or(|last: &Sent| last.seq != sent.seq) {
-                    back.push(sent);
-                }
-                continue;
-            }
-            let waits =
-                self.slot_mut(sent.index, sent.seq).filter(|slot| matches!(slot.state, State::Waiting(_)));
-            match waits {
-                Some(completion) if sent.may_resend && !closed => {
-                    if let State::Waiting(waker) =
-                        std::mem::replace(&mut completion.state, State::Done(Outcome::MayResend))
-                    {
-                        wakers.extend(waker);
-                    }
-                    self.order.expect_resend(sent.slot, sent.seq);
-                }
-                _ => self.finish(sent.index, sent.seq, Outcome::Failed(Failure::Lost), wakers),
-            }
-        }
-        let back = batch.take_apart(&back);
-        self.put_back(back, wakers);
-        self.flush_all();
-        self.offer_room(wakers);
-    }
-
-    /// Puts commands that never left in front of what came since; those that nobody waits for are let go.
-    fn put_back(&mut self, back: Vec<(Sent, BytesMut)>, wakers: &mut Vec<Waker>) {
-        if back.is_empty() {
-            return;
-        }
-        let mut since = Batch {
-            bytes: std::mem::take(&mut self.out),
-            shared: std::mem::take(&mut self.shared),
-            base: 0,
-            end: self.out_len,
-        };
-        let fresh = std::mem::take(&mut self.fresh);
-        self.out_len = 0;
-        let since = since.take_apart(&fresh);
-        for (sent, wire) in back.into_iter().chain(since) {
-            let waits = self
-                .slot_mut(sent.index, sent.seq)
-                .is_some_and(|slot| matches!(slot.state, State::Waiting(_)));
-            if !waits || self.closed {
-                self.finish(sent.index, sent.seq, Outcome::Failed(Failure::Closed), wakers);
-            } else if self.order.must_wait(sent.slot, sent.may_write) {
-                self.order.wait(Deferred { entry: sent.entry(), wire });
-            } else {
-                self.push_wire(sent.entry(), &wire, sent.may_resend);
-            }
-        }
-    }
-
-    fn flush_all(&mut self) {
-        let mut ready = std::mem::take(&mut self.ready);
-        self.order.take_all_ready(&mut ready);
-        self.append_deferred(&mut ready);
-        self.ready = ready;
-    }
-
-    /// Takes the append buffer apart, and puts each command where it belongs by the rules of the moment.
-    fn sort_queued(&mut self, mut keep: impl FnMut(&Sent) -> bool) {
-        let fresh = std::mem::take(&mut self.fresh);
-        let mut queued = Batch {
-            bytes: std::mem::take(&mut self.out),
-            shared: std::mem::take(&mut self.shared),
-            base: 0,
-            end: self.out_len,
-        };
-        self.out_len = 0;
-        for (sent, wire) in queued.take_apart(&fresh) {
-            if !keep(&sent) {
-                continue;
-            }
-            if self.order.must_wait(sent.slot, sent.may_write) {
-                self.order.wait(Deferred { entry: sent.entry(), wire });
-            } else {
-                self.push_wire(sent.entry(), &wire, sent.may_resend);
-            }
-        }
-    }
-
-    /// The connection is left for another: what it still owes blocks the slots concerned.
-    pub(crate) fn leave<'a>(&mut self, in_flight: impl Iterator<Item = &'a mut Sent>) {
-        for sent in in_flight {
-            if !sent.owed {
-                sent.owed = true;
-                self.order.owe(sent.slot);
-            }
-        }
-    }
-
-    /// Holds writes back, those too that are queued and not yet taken.
-    pub(crate) fn hold(&mut self) {
-        if self.order.is_holding() {
-            return;
-        }
-        self.order.hold();
-        self.sort_queued(|_sent| true);
-    }
-
-    /// Lets held writes go, in order; gives the I/O task's waker.
-    pub(crate) fn release(&mut self) -> Option<Waker> {
-        self.order.release();
-        self.flush_all();
-        self.io.take()
     }
 
     /// Tells callers whose deadline is over; with `relaxed`, no deadline is shorter than that.
@@ -834,12 +719,12 @@ impl Queue {
             }
             gone
         });
-        if self.fresh.iter().any(|sent| is_expired(sent.seq)) {
+        if expired.iter().any(|(index, seq)| self.fresh.contains(&Sent::new(*index, *seq))) {
             let mut dropped = Vec::new();
-            self.sort_queued(|sent| {
-                let gone = is_expired(sent.seq);
+            self.sort_queued(|entry| {
+                let gone = is_expired(entry.seq);
                 if gone {
-                    dropped.push(sent.seq);
+                    dropped.push(entry.seq);
                 }
                 !gone
             });
@@ -847,7 +732,7 @@ impl Queue {
         }
         for (index, seq) in expired {
             if unsent.contains(&seq) {
-                self.finish(index, seq, Outcome::Failed(Failure::TimedOutUnsent), wakers);
+                self.finish(index, seq, Failure::TimedOutUnsent, wakers);
             } else if let Some(completion) = self.slot_mut(index, seq) {
                 // The reply is still owed: the bytes stay counted and the token keeps its place.
                 let told = State::Done(Outcome::Failed(Failure::TimedOutSent));
@@ -865,13 +750,15 @@ impl Queue {
         self.closed = true;
         let deferred =
             self.order.drain().into_iter().map(|deferred| (deferred.entry.index, deferred.entry.seq));
-        let unsent: Vec<(u32, u64)> =
-            deferred.chain(self.fresh.drain(..).map(|sent| (sent.index, sent.seq))).collect();
+        let tokens = std::mem::take(&mut self.fresh);
+        let queued = self.units(tokens.into_iter());
+        let queued = queued.into_iter().map(|(entry, _)| (entry.index, entry.seq));
+        let unsent: Vec<(u32, u64)> = deferred.chain(queued).collect();
         self.out.clear();
         self.shared.clear();
         self.out_len = 0;
         for (index, seq) in unsent {
-            self.finish(index, seq, Outcome::Failed(Failure::Closed), wakers);
+            self.finish(index, seq, Failure::Closed, wakers);
         }
         wakers.extend(self.line.drain(..).map(|(_, waker)| waker));
         wakers.extend(self.io.take());
@@ -882,7 +769,7 @@ impl Queue {
         self.close(wakers);
         let left: Vec<(u32, u64)> = self.slots.iter().map(|(index, slot)| (index as u32, slot.seq)).collect();
         for (index, seq) in left {
-            self.finish(index, seq, Outcome::Failed(Failure::Lost), wakers);
+            self.finish(index, seq, Failure::Lost, wakers);
         }
     }
 }
@@ -896,3 +783,4 @@ fn slot_of(unit: &[Command]) -> u16 {
 
 #[cfg(test)]
 mod tests;
+mod upset;

@@ -5,7 +5,7 @@
 use std::{cell::RefCell, ops::Deref};
 
 /// Bytes of arguments that need no buffer: a GET, INCR or small SET with its key.
-const INLINE: usize = 94;
+const INLINE: usize = 78;
 
 /// The smallest buffer: a command that does not fit inside itself is likely to grow on.
 const FIRST: usize = 512;
@@ -75,6 +75,7 @@ impl Body {
         }
     }
 
+    #[inline]
     pub(super) fn extend_from_slice(&mut self, bytes: &[u8]) {
         if let Store::Heap(buffer) = &mut self.0 {
             return buffer.extend_from_slice(bytes);
@@ -140,7 +141,7 @@ mod tests {
 
     #[test]
     fn bytes_stay_in_order_when_they_outgrow_the_command() {
-        for step in [1, 7, 40, 93, 94, 95, 500] {
+        for step in [1, 7, 40, INLINE - 1, INLINE, INLINE + 1, 500] {
             let (mut body, mut expected) = (Body::new(), Vec::new());
             for round in 0..6u8 {
                 let part = vec![b'a' + round; step];

@@ -39,14 +39,18 @@ const SHARE_FROM: usize = 16 * 1024;
 pub struct Command {
     /// Arguments in wire form, the name first, without the array header and without shared ones.
     body: Body,
-    /// Large arguments with the place in `body` where each belongs.
-    shared: Vec<(usize, Bytes)>,
+    /// Rare, so that it costs a command without large arguments one word.
+    large: Option<Box<Large>>,
     argc: u32,
-    /// The first key inside `body`, where it was named as one.
-    key: Option<(u32, u32)>,
+    /// The first key inside `body`, where it was named as one; it ends at 0 where none was, since a name comes first.
+    key: (u32, u32),
     spec: Option<&'static Spec>,
     retry: Retry,
 }
+
+/// Large arguments with the place in the body where each belongs.
+#[derive(Clone, Debug, Default)]
+struct Large(Vec<(usize, Bytes)>);
 
 /// Whether a command may go on the wire again after it may have run.
 #[non_exhaustive]
@@ -64,9 +68,9 @@ impl Command {
     pub fn new(name: &str) -> Self {
         let mut command = Self {
             body: Body::new(),
-            shared: Vec::new(),
+            large: None,
             argc: 0,
-            key: None,
+            key: (0, 0),
             spec: Spec::find(name),
             retry: Retry::ReadOnly,
         };
@@ -76,10 +80,11 @@ impl Command {
 
     /// A command whose name is known when compiling: `head` is the name in wire form.
     #[doc(hidden)]
+    #[inline]
     pub fn with_head(head: &'static [u8], spec: Option<&'static Spec>) -> Self {
         let mut body = Body::new();
         body.extend_from_slice(head);
-        Self { body, shared: Vec::new(), argc: 1, key: None, spec, retry: Retry::ReadOnly }
+        Self { body, large: None, argc: 1, key: (0, 0), spec, retry: Retry::ReadOnly }
     }
 
     /// Appends an argument.
@@ -101,10 +106,10 @@ impl Command {
     pub fn key(mut self, key: impl ToArg) -> Self {
         let before = self.body.len();
         key.append_to(&mut self);
-        if self.key.is_none()
+        if self.key.1 == 0
             && let Some(range) = self.last_string(before)
         {
-            self.key = Some((range.start as u32, range.end as u32));
+            self.key = (range.start as u32, range.end as u32);
         }
         self
     }
@@ -116,6 +121,7 @@ impl Command {
         self
     }
 
+    #[inline]
     pub(crate) fn push_bytes(&mut self, arg: &[u8]) {
         self.put_length(arg.len());
         self.body.extend_from_slice(arg);
@@ -127,8 +133,12 @@ impl Command {
             return self.push_bytes(arg);
         }
         self.put_length(arg.len());
-        self.shared.push((self.body.len(), arg.clone()));
+        self.large.get_or_insert_default().0.push((self.body.len(), arg.clone()));
         self.body.extend_from_slice(b"\r\n");
+    }
+
+    fn shared(&self) -> &[(usize, Bytes)] {
+        self.large.as_ref().map_or(&[], |large| &large.0)
     }
 
     fn put_length(&mut self, length: usize) {
@@ -139,10 +149,11 @@ impl Command {
     /// Where the string that begins at `start` in the body has its bytes; `None` when they are shared.
     fn last_string(&self, start: usize) -> Option<Range<usize>> {
         let written = self.body.get(start..)?;
-        let line = memchr::memchr(b'\n', written)?;
+        // A length has few digits: no search routine is worth its call.
+        let line = written.iter().position(|&byte| byte == b'\n')?;
         let from = start + line + 1;
         let to = self.body.len().checked_sub(2)?;
-        if self.shared.last().is_some_and(|(at, _)| *at >= start) {
+        if self.shared().last().is_some_and(|(at, _)| *at >= start) {
             return None;
         }
         (from <= to).then_some(from..to)
@@ -153,7 +164,7 @@ impl Command {
         out.reserve(self.encoded_len());
         self.put_head(out);
         let mut from = 0;
-        for (at, shared) in &self.shared {
+        for (at, shared) in self.shared() {
             out.put_slice(self.body.get(from..*at).unwrap_or_default());
             out.put_slice(shared);
             from = *at;
@@ -165,7 +176,7 @@ impl Command {
     pub fn encode_with(&self, out: &mut BytesMut, mut share: impl FnMut(&BytesMut, Bytes)) {
         self.put_head(out);
         let mut from = 0;
-        for (at, shared) in &self.shared {
+        for (at, shared) in self.shared() {
             out.put_slice(self.body.get(from..*at).unwrap_or_default());
             share(out, shared.clone());
             from = *at;
@@ -180,7 +191,7 @@ impl Command {
     /// Bytes on the wire, large arguments included.
     pub fn encoded_len(&self) -> usize {
         let head = 3 + self.argc.checked_ilog10().unwrap_or(0) as usize + 1;
-        head + self.body.len() + self.shared.iter().map(|(_, bytes)| bytes.len()).sum::<usize>()
+        head + self.body.len() + self.shared().iter().map(|(_, bytes)| bytes.len()).sum::<usize>()
     }
 
     /// The arguments, the name first; large shared ones included.
@@ -206,8 +217,8 @@ impl Command {
     /// The key that decides where it goes: the one named, else the first that the command table finds.
     pub fn routing_key(&self) -> Option<&[u8]> {
         match self.key {
-            Some((from, to)) => self.body.get(from as usize..to as usize),
-            None => keys::first(self),
+            (_, 0) => keys::first(self),
+            (from, to) => self.body.get(from as usize..to as usize),
         }
     }
 
@@ -294,7 +305,7 @@ impl<'a> Iterator for Args<'a> {
         let line = memchr::memchr(b'\n', rest)?;
         let length: usize = std::str::from_utf8(rest.get(1..line.checked_sub(1)?)?).ok()?.parse().ok()?;
         let from = self.at + line + 1;
-        match self.command.shared.get(self.shared) {
+        match self.command.shared().get(self.shared) {
             Some((at, bytes)) if *at == from => {
                 self.shared += 1;
                 self.at = from + 2;
@@ -406,6 +417,12 @@ mod tests {
             blocks(Command::new("WAIT").args_from(["1", "100"])),
             Some(Some(Duration::from_millis(100)))
         );
+    }
+
+    #[test]
+    fn a_command_stays_small_since_it_is_moved_and_kept_until_it_is_answered() {
+        assert_eq!(size_of::<Command>(), 112);
+        assert_eq!(size_of::<Option<Command>>(), 112);
     }
 
     #[test]

@@ -12,18 +12,28 @@ use evenkeel_protocol::Command;
 use super::{Lane, Shared};
 use crate::queue::{Append, Failure, Outcome, Ticket, Unit};
 
+/// ```text
+/// Fresh --no room--> InLine --room--> Placed --outcome--> Told --> Spent
+///   |                                 ^  |
+///   |                                 |  +--connection lost--> Resendable --polled--> Placed
+///   +--room---------------------------+
+///   +--closed--> Unplaced
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// Not polled yet.
     Fresh,
-    /// Waits for room at this place in the line.
-    InLine(u64),
+    /// Waits for room, at the place in the line that the ticket's number tells.
+    InLine,
     /// Has its place in the order.
-    Placed(Ticket),
+    Placed,
     /// May go again: the connection ended before the reply.
-    Resendable(Ticket),
+    Resendable,
     /// Its outcome was taken; if that was a refusal, it still counts as owed.
-    Told(Ticket),
+    Told,
     Spent,
+    /// The lane was closed already: it never had a place.
+    Unplaced,
 }
 
 /// A command's way through a lane, which it owns or borrows. Dropping it disturbs nobody else.
@@ -32,14 +42,12 @@ enum State {
 pub struct LaneCall<L: Borrow<Lane> = Lane> {
     /// Keeps the lane alive while a call is under way.
     lane: L,
-    timeout: Duration,
+    /// What it has in the queue; the state says what kind of place that is.
+    ticket: Ticket,
+    /// In milliseconds, as the queue counts: this stands in the future of every command.
+    timeout: u32,
     state: State,
-    /// Its place in the lane's order, or behind all of them in the line for room, once it has one.
-    place: Option<u64>,
 }
-
-/// Places in the line for room lie behind every place in the order.
-const LINE: u64 = 1 << 63;
 
 impl<L: Borrow<Lane>> fmt::Debug for LaneCall<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -50,16 +58,25 @@ impl<L: Borrow<Lane>> fmt::Debug for LaneCall<L> {
 impl<L: Borrow<Lane>> LaneCall<L> {
     /// A command that takes its place at its first poll, as [`Lane::call`].
     pub fn new(lane: L, timeout: Duration) -> Self {
-        Self { lane, timeout, state: State::Fresh, place: None }
+        let millis =
+            timeout.as_secs().saturating_mul(1000).saturating_add(u64::from(timeout.subsec_millis()));
+        let timeout = u32::try_from(millis).unwrap_or(u32::MAX);
+        Self { lane, ticket: Ticket::default(), timeout, state: State::Fresh }
+    }
+
+    /// What keeps the lane.
+    pub fn lane(&self) -> &L {
+        &self.lane
     }
 
     /// What keeps the place of a command that was refused or given back, until it is dropped; with a lane of its own.
     pub fn keep(&mut self) -> Option<LaneCall> {
-        if !matches!(self.state, State::Told(_)) {
+        if self.state != State::Told {
             return None;
         }
-        let state = std::mem::replace(&mut self.state, State::Spent);
-        Some(LaneCall { lane: self.lane.borrow().clone(), timeout: self.timeout, state, place: self.place })
+        self.state = State::Spent;
+        let lane = self.lane.borrow().clone();
+        Some(LaneCall { lane, ticket: self.ticket, timeout: self.timeout, state: State::Told })
     }
 
     fn shared(&self) -> &Shared {
@@ -78,41 +95,30 @@ impl<L: Borrow<Lane>> LaneCall<L> {
     /// One command gives [`Outcome::Reply`], several give [`Outcome::Replies`].
     /// After [`Outcome::MayResend`] the next poll sends the command again, at its old place.
     pub fn poll_unit(&mut self, unit: &[Command], cx: &mut Context<'_>) -> Poll<Outcome> {
-        let place = match &self.state {
-            State::Placed(ticket) => {
-                let outcome = self.shared().queue.lock().poll(ticket, cx);
-                return match outcome {
-                    Poll::Pending => Poll::Pending,
-                    Poll::Ready(Outcome::MayResend) => {
-                        if let State::Placed(ticket) = std::mem::replace(&mut self.state, State::Spent) {
-                            self.state = State::Resendable(ticket);
-                        }
-                        Poll::Ready(Outcome::MayResend)
-                    }
-                    Poll::Ready(outcome) => {
-                        // A refused one keeps its place until this call is dropped.
-                        if let State::Placed(ticket) = std::mem::replace(&mut self.state, State::Spent)
-                            && outcome.may_be_refused()
-                        {
-                            self.state = State::Told(ticket);
-                        }
-                        Poll::Ready(outcome)
-                    }
+        let place = match self.state {
+            State::Placed => {
+                let outcome = std::task::ready!(self.shared().queue.lock().poll(self.ticket, cx));
+                self.state = match &outcome {
+                    Outcome::MayResend => State::Resendable,
+                    // A refused one keeps its place until this call is dropped.
+                    outcome if outcome.may_be_refused() => State::Told,
+                    _ => State::Spent,
                 };
+                return Poll::Ready(outcome);
             }
-            State::Resendable(_) => {
-                if let State::Resendable(ticket) = std::mem::replace(&mut self.state, State::Spent) {
-                    let io = self.shared().queue.lock().resend(&ticket, unit, cx.waker());
-                    self.state = State::Placed(ticket);
-                    if let Some(io) = io {
-                        io.wake();
-                    }
+            State::Resendable => {
+                let io = self.shared().queue.lock().resend(self.ticket, unit, cx.waker());
+                self.state = State::Placed;
+                if let Some(io) = io {
+                    io.wake();
                 }
                 return Poll::Pending;
             }
-            State::Told(_) | State::Spent => return Poll::Ready(Outcome::Failed(Failure::Closed)),
+            State::Told | State::Spent | State::Unplaced => {
+                return Poll::Ready(Outcome::Failed(Failure::Closed));
+            }
             State::Fresh => None,
-            State::InLine(place) => Some(*place),
+            State::InLine => Some(self.ticket.in_line()),
         };
         let (unit, waker) = (Unit::of(unit), cx.waker().clone());
         let (append, io) = self.shared().queue.lock().append(&unit, self.timeout, place, waker);
@@ -121,17 +127,17 @@ impl<L: Borrow<Lane>> LaneCall<L> {
         }
         match append {
             Append::Queued(ticket) => {
-                self.place = Some(ticket.place());
-                self.state = State::Placed(ticket);
+                self.ticket = ticket;
+                self.state = State::Placed;
                 Poll::Pending
             }
             Append::Full(place) => {
-                self.place = Some(LINE | place);
-                self.state = State::InLine(place);
+                self.ticket = Ticket::of_line(place);
+                self.state = State::InLine;
                 Poll::Pending
             }
             Append::Closed => {
-                self.state = State::Spent;
+                self.state = if self.state == State::Fresh { State::Unplaced } else { State::Spent };
                 Poll::Ready(Outcome::Failed(Failure::Closed))
             }
         }
@@ -139,19 +145,19 @@ impl<L: Borrow<Lane>> LaneCall<L> {
 
     /// Takes the command back if it is not written yet; true when it is certain that it never will be.
     pub fn withdraw(&mut self) -> bool {
-        match &self.state {
+        match self.state {
             State::Fresh => true,
-            State::InLine(place) => {
-                let next = self.shared().queue.lock().leave_line(*place);
+            State::InLine => {
+                let next = self.shared().queue.lock().leave_line(self.ticket.in_line());
                 self.state = State::Spent;
                 if let Some(next) = next {
                     next.wake();
                 }
                 true
             }
-            State::Placed(ticket) => {
+            State::Placed => {
                 let mut wakers = Vec::new();
-                let taken_back = self.shared().queue.lock().withdraw(ticket, &mut wakers);
+                let taken_back = self.shared().queue.lock().withdraw(self.ticket, &mut wakers);
                 if taken_back {
                     self.state = State::Spent;
                 }
@@ -160,30 +166,32 @@ impl<L: Borrow<Lane>> LaneCall<L> {
                 }
                 taken_back
             }
-            State::Resendable(_) | State::Told(_) | State::Spent => false,
+            State::Resendable | State::Told | State::Spent | State::Unplaced => false,
         }
     }
 
-    /// Its place in the lane's order: of two commands of a lane the one with the lower place was sent first. `None` before it
-    /// has one, and for good when the lane was closed already at its first poll.
+    /// Its place in the lane's order: of two commands of a lane the one with the lower place was sent first, and one that
+    /// waits for room comes behind all that have their place. `None` before it has any, and for good when the lane was closed
+    /// already at its first poll.
     pub fn place(&self) -> Option<u64> {
-        self.place
+        match self.state {
+            State::Fresh | State::Unplaced => None,
+            _ => Some(self.ticket.place()),
+        }
     }
 
     /// Whether the command still waits for room, so that it is certain that nobody has run it.
     pub fn waits_for_room(&self) -> bool {
-        matches!(self.state, State::Fresh | State::InLine(_))
+        matches!(self.state, State::Fresh | State::InLine)
     }
 }
 
 impl<L: Borrow<Lane>> Drop for LaneCall<L> {
     fn drop(&mut self) {
-        let waker = match &self.state {
-            State::Fresh | State::Spent => None,
-            State::InLine(place) => self.shared().queue.lock().leave_line(*place),
-            State::Placed(ticket) | State::Resendable(ticket) | State::Told(ticket) => {
-                self.shared().queue.lock().cancel(ticket)
-            }
+        let waker = match self.state {
+            State::Fresh | State::Spent | State::Unplaced => None,
+            State::InLine => self.shared().queue.lock().leave_line(self.ticket.in_line()),
+            State::Placed | State::Resendable | State::Told => self.shared().queue.lock().cancel(self.ticket),
         };
         if let Some(waker) = waker {
             waker.wake();

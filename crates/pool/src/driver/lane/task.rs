@@ -193,9 +193,9 @@ impl LaneTask {
         let (_, dialed) = self.dialed.swap_remove(index);
         let (wire, pushes) = Wire::new(dialed, self.config.limits);
         let mut left = None;
-        if let Some(mut old) = self.active.take() {
+        if let Some(old) = self.active.take() {
             // The switch: what the old connection owes makes its slots wait, and nothing else does.
-            self.shared.queue.lock().leave(old.waiting_mut());
+            self.shared.queue.lock().leave(old.waiting());
             left = Some(Arc::clone(&old.info));
             self.draining.push((old, drain_until));
         }

@@ -36,16 +36,7 @@ impl Bench {
     }
 
     fn append(&mut self, command: &Command) -> Ticket {
-        match self
-            .queue
-            .append(
-                &Unit::of(std::slice::from_ref(command)),
-                Duration::from_secs(1),
-                None,
-                self.waker.clone(),
-            )
-            .0
-        {
+        match self.queue.append(&Unit::of(std::slice::from_ref(command)), 1000, None, self.waker.clone()).0 {
             Append::Queued(ticket) => ticket,
             other => panic!("{other:?}"),
         }
@@ -55,8 +46,7 @@ impl Bench {
     fn take(&mut self) -> String {
         self.batch.bytes.clear();
         self.batch.shared.clear();
-        let fifo = &mut self.fifo;
-        self.queue.take_batch(&mut self.batch, |sent| fifo.push_back(sent));
+        self.queue.take_batch(&mut self.batch, &mut self.fifo);
         String::from_utf8_lossy(&self.batch.bytes).into_owned()
     }
 
@@ -73,7 +63,7 @@ impl Bench {
 
     fn outcome(&mut self, ticket: &Ticket) -> String {
         let waker = self.waker.clone();
-        match self.queue.poll(ticket, &mut Context::from_waker(&waker)) {
+        match self.queue.poll(*ticket, &mut Context::from_waker(&waker)) {
             Poll::Pending => "pending".into(),
             Poll::Ready(Outcome::Reply(reply)) => reply.decode::<String>().unwrap(),
             Poll::Ready(Outcome::Replies(replies)) => {
@@ -114,7 +104,7 @@ fn a_caller_that_goes_away_keeps_its_place() {
     let mut bench = Bench::new(1 << 20);
     let (a, b) = (bench.append(&get("a")), bench.append(&get("b")));
     bench.take();
-    bench.queue.cancel(&a);
+    bench.queue.cancel(a);
     bench.reply("+A\r\n");
     bench.reply("+B\r\n");
     assert_eq!(bench.outcome(&b), "B");
@@ -129,8 +119,7 @@ fn a_loss_tells_writes_apart_from_reads_and_from_what_never_left() {
     let first = bench.take().len() as u64;
     let unsent = bench.append(&incr("c"));
     bench.batch.bytes.clear();
-    let fifo = &mut bench.fifo;
-    bench.queue.take_batch(&mut bench.batch, |sent| fifo.push_back(sent));
+    bench.queue.take_batch(&mut bench.batch, &mut bench.fifo);
     // One byte short of the third command.
     let written = bench.batch.end - 1;
     assert!(written > first);
@@ -154,9 +143,9 @@ fn what_is_sent_again_goes_before_what_came_later_on_its_slot() {
     let other = bench.append(&incr("b"));
     assert_eq!(order(&bench.take()), ["b"]);
     let waker = bench.waker.clone();
-    bench.queue.resend(&second, &[get("a")], &waker);
+    bench.queue.resend(second, &[get("a")], &waker);
     assert_eq!(order(&bench.take()), [""; 0]);
-    bench.queue.resend(&first, &[get("a")], &waker);
+    bench.queue.resend(first, &[get("a")], &waker);
     let wire = bench.take();
     assert_eq!(order(&wire), ["a", "a", "a"]);
     assert!(wire.ends_with("INCR\r\n$1\r\na\r\n"));
@@ -177,7 +166,7 @@ fn a_caller_that_does_not_send_again_lets_the_others_go() {
     bench.lose(written);
     let later = bench.append(&incr("a"));
     assert_eq!(bench.take(), "");
-    bench.queue.cancel(&first);
+    bench.queue.cancel(first);
     assert_eq!(order(&bench.take()), ["a"]);
     bench.reply("+1\r\n");
     assert_eq!(bench.outcome(&later), "1");
@@ -188,7 +177,7 @@ fn after_a_switch_only_slots_that_are_owed_wait() {
     let mut bench = Bench::new(1 << 20);
     let a = bench.append(&incr("a"));
     bench.take();
-    bench.queue.leave(bench.fifo.iter_mut());
+    bench.queue.leave(bench.fifo.iter().copied());
     let again = bench.append(&incr("a"));
     let b = bench.append(&incr("b"));
     let mut old = std::mem::take(&mut bench.fifo);
@@ -256,7 +245,7 @@ fn a_full_queue_serves_its_line_in_order() {
     let mut bench = Bench::new(40);
     let a = bench.append(&get("a"));
     let waker = bench.waker.clone();
-    let second = Duration::from_secs(1);
+    let second = 1000;
     let Append::Full(one) =
         bench.queue.append(&Unit::of(&[get("long-enough-to-fill")]), second, None, waker.clone()).0
     else {
@@ -291,7 +280,7 @@ fn closing_tells_everybody_the_truth() {
     bench.queue.abandon(&mut bench.wakers);
     assert_eq!(bench.outcome(&sent), "Lost");
     assert!(matches!(
-        bench.queue.append(&Unit::of(&[get("x")]), Duration::ZERO, None, bench.waker.clone()).0,
+        bench.queue.append(&Unit::of(&[get("x")]), 0, None, bench.waker.clone()).0,
         Append::Closed
     ));
 }
@@ -301,13 +290,10 @@ fn a_unit_stays_together_and_nothing_passes_it() {
     let mut bench = Bench::new(1 << 20);
     let held = bench.append(&incr("a"));
     bench.take();
-    bench.queue.leave(bench.fifo.iter_mut());
+    bench.queue.leave(bench.fifo.iter().copied());
     let waker = bench.waker.clone();
     let unit = [incr("a"), incr("b")];
-    let Append::Queued(unit) = bench.queue.append(&Unit::of(&unit), Duration::from_secs(1), None, waker).0
-    else {
-        panic!()
-    };
+    let Append::Queued(unit) = bench.queue.append(&Unit::of(&unit), 1000, None, waker).0 else { panic!() };
     let later = bench.append(&incr("c"));
     assert_eq!(bench.take(), "");
     bench.reply("+1\r\n");
@@ -326,14 +312,51 @@ fn a_lost_unit_is_unknown_as_a_whole() {
     let mut bench = Bench::new(1 << 20);
     let waker = bench.waker.clone();
     let unit = [incr("a"), incr("b")];
-    let Append::Queued(written) = bench.queue.append(&Unit::of(&unit), Duration::from_secs(1), None, waker).0
-    else {
-        panic!()
-    };
+    let Append::Queued(written) = bench.queue.append(&Unit::of(&unit), 1000, None, waker).0 else { panic!() };
     bench.take();
     bench.reply("+1\r\n");
     let end = bench.batch.end;
     bench.lose(end);
     assert_eq!(bench.outcome(&written), "Lost");
     assert_eq!((bench.queue.bytes(), bench.queue.in_order()), (0, 0));
+}
+
+#[test]
+fn a_unit_that_was_cut_is_sent_again_whole_and_gets_the_new_replies() {
+    let mut bench = Bench::new(1 << 20);
+    let waker = bench.waker.clone();
+    let unit = [Command::new("MULTI"), incr("a"), Command::new("EXEC")];
+    let Append::Queued(cut) = bench.queue.append(&Unit::of(&unit), 1000, None, waker).0 else { panic!() };
+    let wire = bench.take();
+    bench.reply("+OK\r\n");
+    let end = bench.batch.end;
+    bench.lose(end - 1);
+    let later = bench.append(&incr("b"));
+    assert!(bench.take().starts_with(&wire));
+    for text in ["+ok\r\n", "+queued\r\n", "+executed\r\n", "+1\r\n"] {
+        bench.reply(text);
+    }
+    assert_eq!((bench.outcome(&cut), bench.outcome(&later)), ("ok queued executed".into(), "1".into()));
+    assert_eq!((bench.queue.bytes(), bench.queue.in_order()), (0, 0));
+}
+
+#[test]
+fn a_token_of_a_command_that_is_gone_answers_nobody() {
+    let mut bench = Bench::new(1 << 20);
+    let first = bench.append(&get("a"));
+    bench.take();
+    let late = *bench.fifo.front().unwrap();
+    bench.reply("+A\r\n");
+    assert_eq!(bench.outcome(&first), "A");
+    let second = bench.append(&get("b"));
+    bench.take();
+    bench.queue.complete(std::iter::once((late, Reply::new("+A\r\n".into()))), &mut bench.wakers);
+    assert_eq!(bench.outcome(&second), "pending");
+    bench.reply("+B\r\n");
+    assert_eq!(bench.outcome(&second), "B");
+}
+
+#[test]
+fn what_a_command_in_flight_costs_the_queue_stays_small() {
+    assert_eq!((size_of::<Sent>(), size_of::<Completion>()), (8, 72));
 }
