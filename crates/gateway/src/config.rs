@@ -16,6 +16,8 @@ use std::time::Duration;
 pub struct GatewayConfig {
     /// The address to listen on. Default: `127.0.0.1:8000`.
     pub listen: SocketAddr,
+    /// TLS of the gateway's own. Default: unset, and connections are plain. Needs the feature `tls`.
+    pub tls: Option<TlsConfig>,
     /// Origins of web pages that may connect, each exact (`https://app.example.com`). Default: none, which lets
     /// in the gateway's own origin and requests without an `Origin` header. `*` lets in everybody.
     pub allowed_origins: Vec<String>,
@@ -40,6 +42,18 @@ pub struct GatewayConfig {
     pub redis: RedisConfig,
     /// How the gateway behaves while its broker is unreachable.
     pub outage: OutageConfig,
+}
+
+/// TLS of the gateway's own: 1.2 and 1.3, HTTP/1.1 only.
+///
+/// Both files are read again by [`GatewayHandle::reload`](crate::GatewayHandle::reload), for the handshakes that follow.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// The certificate and those that lead to its authority, PEM.
+    pub cert_file: PathBuf,
+    /// The certificate's private key, PEM: PKCS #8, PKCS #1 or SEC 1.
+    pub key_file: PathBuf,
 }
 
 /// Tokens that say who a client is: JWT signed with a shared secret, or by a public key of a JWKS file.
@@ -236,6 +250,7 @@ impl Default for GatewayConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)),
+            tls: None,
             allowed_origins: Vec::new(),
             broker: None,
             channels: ChannelOptions::default(),

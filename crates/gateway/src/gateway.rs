@@ -3,8 +3,10 @@
 use crate::broker::{Broker, MemoryBroker, Published};
 use crate::config::{BrokerKind, GatewayConfig};
 use crate::doors::Doors;
+use crate::driver::listen::{accept, bind};
+use crate::driver::shard;
 use crate::driver::shared::{Phase, Shared};
-use crate::driver::{open, shard};
+use crate::driver::tls::Tls;
 use crate::error::{BrokerError, ConfigError, Error};
 use crate::hub::{Hub, SHARD_QUEUE};
 use crate::metrics::Metrics;
@@ -19,7 +21,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -65,6 +66,19 @@ impl GatewayBuilder {
     /// # Cancel safety
     /// When dropped nothing was started.
     pub async fn start(self) -> Result<Gateway, Error> {
+        let prepared = self.prepare().await?;
+        let listen = prepared.config.listen;
+        let failed = |source| Error::Listen { address: listen, source };
+        let listener = bind(&prepared.config).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let mut running = Running::start(prepared);
+        running.doorway.spawn(accept(running.shared.clone(), listener, running.phase.subscribe()));
+        tracing::info!(%address, shards = running.shared.shards, "gateway listening");
+        Ok(Gateway { running, address })
+    }
+
+    /// Checks and makes all that can fail.
+    async fn prepare(self) -> Result<Prepared, Error> {
         let config = self.config;
         check(&config)?;
         let broker = match (self.broker, config.broker_kind()) {
@@ -80,39 +94,10 @@ impl GatewayBuilder {
             pusher: config.pusher.is_some(),
             tokens: config.token.as_ref().map(Verifier::new).transpose()?,
         };
-        let listener = TcpListener::bind(config.listen)
-            .await
-            .map_err(|source| Error::Listen { address: config.listen, source })?;
-        let address =
-            listener.local_addr().map_err(|source| Error::Listen { address: config.listen, source })?;
+        let tls = config.tls.as_ref().map(Tls::new).transpose()?;
         let workers = tokio::runtime::Handle::current().metrics().num_workers();
-        let count = self.shards.unwrap_or(workers).max(1);
-        let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(SHARD_QUEUE)).unzip();
-        let (phase, watching) = watch::channel(Phase::Running);
-        let metrics = Arc::new(Metrics::default());
-        let shared = Arc::new(Shared {
-            rules: Arc::new(rules),
-            origins: AllowedOrigins::new(&config.allowed_origins),
-            pusher: config.pusher.clone().map(Arc::new),
-            hub: Hub::new(senders.into(), broker.clone(), metrics.clone()),
-            metrics,
-            phase: watching.clone(),
-            shards: count,
-            next_shard: AtomicUsize::new(0),
-            members: Registry::default(),
-            doors: Doors::default(),
-            config,
-        });
-        let mut shards = JoinSet::new();
-        for receiver in receivers {
-            shards.spawn(shard::run(shared.clone(), receiver, watching.clone()));
-        }
-        let mut tasks = JoinSet::new();
-        tasks.spawn(open::accept(shared.clone(), listener, watching));
-        tasks.spawn(broker.run(shared.hub.deliveries()));
-        tasks.spawn(tick(shared.clone()));
-        tracing::info!(%address, shards = count, "gateway listening");
-        Ok(Gateway { shared, phase, shards, tasks, address })
+        let shards = self.shards.unwrap_or(workers).max(1);
+        Ok(Prepared { config, broker, rules, tls, shards })
     }
 }
 
@@ -171,15 +156,89 @@ fn check(config: &GatewayConfig) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// A gateway that can start.
+struct Prepared {
+    config: GatewayConfig,
+    broker: Arc<dyn Broker>,
+    rules: Rules,
+    tls: Option<Tls>,
+    shards: usize,
+}
+
+/// The tasks of a gateway.
+#[derive(Debug)]
+struct Running {
+    shared: Arc<Shared>,
+    phase: watch::Sender<Phase>,
+    /// What takes connections.
+    doorway: JoinSet<()>,
+    shards: JoinSet<()>,
+    tasks: JoinSet<()>,
+}
+
+impl Running {
+    fn start(prepared: Prepared) -> Self {
+        let Prepared { config, broker, rules, tls, shards: count } = prepared;
+        let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(SHARD_QUEUE)).unzip();
+        let (phase, watching) = watch::channel(Phase::Running);
+        let metrics = Arc::new(Metrics::default());
+        let shared = Arc::new(Shared {
+            rules: Arc::new(rules),
+            origins: AllowedOrigins::new(&config.allowed_origins),
+            pusher: config.pusher.clone().map(Arc::new),
+            hub: Hub::new(senders.into(), broker.clone(), metrics.clone()),
+            metrics,
+            phase: watching.clone(),
+            shards: count,
+            next_shard: AtomicUsize::new(0),
+            members: Registry::default(),
+            doors: Doors::default(),
+            tls,
+            config,
+        });
+        let mut shards = JoinSet::new();
+        for receiver in receivers {
+            shards.spawn(shard::run(shared.clone(), receiver, watching.clone()));
+        }
+        let mut tasks = JoinSet::new();
+        tasks.spawn(broker.run(shared.hub.deliveries()));
+        tasks.spawn(tick(shared.clone()));
+        Self { shared, phase, doorway: JoinSet::new(), shards, tasks }
+    }
+
+    async fn stop(mut self) {
+        let spread = self.shared.config.session.drain + self.shared.config.session.close_timeout;
+        self.phase.send_replace(Phase::Leaving);
+        // It ends by itself, within a moment.
+        while self.doorway.join_next().await.is_some() {}
+        self.phase.send_replace(Phase::Draining);
+        let all_gone = async {
+            while self.shards.join_next().await.is_some() {}
+            while self.shared.metrics.connections.load(Ordering::Relaxed) > 0 {
+                tokio::time::sleep(STOP_STEP).await;
+            }
+        };
+        // Whoever is still here after the deadline is cut off below.
+        drop(tokio::time::timeout(spread + STOP_STEP, all_gone).await);
+        self.phase.send_replace(Phase::Stopped);
+        self.tasks.shutdown().await;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.phase.send_replace(Phase::Stopped);
+        // The shards close their sessions on their own and then end.
+        self.shards.detach_all();
+    }
+}
+
 /// A running gateway.
 ///
 /// Dropping it closes all sessions at once; [`stop`](Self::stop) does so gently.
 #[derive(Debug)]
 pub struct Gateway {
-    shared: Arc<Shared>,
-    phase: watch::Sender<Phase>,
-    shards: JoinSet<()>,
-    tasks: JoinSet<()>,
+    running: Running,
     address: SocketAddr,
 }
 
@@ -196,7 +255,7 @@ impl Gateway {
 
     /// A handle that publishes and looks, cheap to clone.
     pub fn handle(&self) -> GatewayHandle {
-        GatewayHandle { shared: self.shared.clone() }
+        GatewayHandle { shared: self.running.shared.clone() }
     }
 
     /// Stops: takes no more connections, closes the sessions spread over the configured time with a code that
@@ -204,27 +263,8 @@ impl Gateway {
     ///
     /// # Cancel safety
     /// When dropped everything ends at once.
-    pub async fn stop(mut self) {
-        let spread = self.shared.config.session.drain + self.shared.config.session.close_timeout;
-        self.phase.send_replace(Phase::Draining);
-        let all_gone = async {
-            while self.shards.join_next().await.is_some() {}
-            while self.shared.metrics.connections.load(Ordering::Relaxed) > 0 {
-                tokio::time::sleep(STOP_STEP).await;
-            }
-        };
-        // Whoever is still here after the deadline is cut off below.
-        drop(tokio::time::timeout(spread + STOP_STEP, all_gone).await);
-        self.phase.send_replace(Phase::Stopped);
-        self.tasks.shutdown().await;
-    }
-}
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        self.phase.send_replace(Phase::Stopped);
-        // The shards close their sessions on their own and then end.
-        self.shards.detach_all();
+    pub async fn stop(self) {
+        self.running.stop().await;
     }
 }
 
@@ -251,15 +291,21 @@ impl GatewayHandle {
         published
     }
 
-    /// Reads the keys of tokens anew, as after a rotation. Sessions go on.
+    /// Reads the keys of tokens, and certificate and key of TLS, anew, as after a rotation. Sessions go on.
     ///
     /// # Errors
-    /// What is wrong with the file; the old keys stay then.
+    /// What is wrong with a file; what it was read for before stays then, and the others are new.
     pub fn reload(&self) -> Result<(), ConfigError> {
-        match (&self.shared.rules.tokens, &self.shared.config.token) {
+        let config = &self.shared.config;
+        let tokens = match (&self.shared.rules.tokens, &config.token) {
             (Some(tokens), Some(config)) => tokens.reload(config),
             _ => Ok(()),
-        }
+        };
+        let tls = match (&self.shared.tls, &config.tls) {
+            (Some(tls), Some(config)) => tls.reload(config),
+            _ => Ok(()),
+        };
+        tokens.and(tls)
     }
 
     /// Whether publications can be delivered now; what `/readyz` says.

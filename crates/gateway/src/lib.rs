@@ -17,6 +17,7 @@
 //! | feature | default | what it brings |
 //! |---|---|---|
 //! | `redis` | yes | the broker over any Redis topology |
+//! | `tls` | no | TLS of the gateway's own |
 
 mod api;
 pub mod broker;
@@ -40,7 +41,7 @@ mod ws;
 pub use broker::{Broker, MemoryBroker, Published, RedisBroker};
 pub use config::{
     ApiConfig, BrokerKind, GatewayConfig, LimitsConfig, OutageConfig, PusherConfig, RedisConfig,
-    SessionConfig, TokenConfig,
+    SessionConfig, TlsConfig, TokenConfig,
 };
 pub use error::{BrokerError, ConfigError, Error};
 pub use gateway::{Gateway, GatewayBuilder, GatewayHandle};

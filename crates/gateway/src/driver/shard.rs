@@ -1,7 +1,7 @@
 //! The task of one shard: takes its queue in waves, then flushes every session that got something, once.
 
 use super::conn::Conn;
-use super::shared::{Phase, Shared};
+use super::shared::{Phase, Shared, reached};
 use crate::hub::shard::Shard;
 use crate::hub::{Command, SHARD_QUEUE};
 use crate::metrics::Metrics;
@@ -38,7 +38,7 @@ pub(crate) async fn run(
                 tick = tick.wrapping_add(1);
                 heartbeat(&shared, &shard, tick);
             }
-            _ = phase.changed() => break,
+            () = reached(&mut phase, Phase::Draining) => break,
             taken = commands.recv_many(&mut wave, WAVE) => {
                 if taken == 0 {
                     break;

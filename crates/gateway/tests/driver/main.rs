@@ -18,3 +18,5 @@ mod presence;
 mod pusher;
 mod start;
 mod streams;
+#[cfg(feature = "tls")]
+mod tls;
