@@ -16,6 +16,9 @@ use std::time::Duration;
 pub struct GatewayConfig {
     /// The address to listen on. Default: `127.0.0.1:8000`.
     pub listen: SocketAddr,
+    /// Whether another process may listen on the same address (SO_REUSEPORT), as during a restart. Default: false. On
+    /// Linux the system spreads connections over all that listen, and a gateway that stops leaves none unanswered.
+    pub reuse_port: bool,
     /// TLS of the gateway's own. Default: unset, and connections are plain. Needs the feature `tls`.
     pub tls: Option<TlsConfig>,
     /// Origins of web pages that may connect, each exact (`https://app.example.com`). Default: none, which lets
@@ -250,6 +253,7 @@ impl Default for GatewayConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)),
+            reuse_port: false,
             tls: None,
             allowed_origins: Vec::new(),
             broker: None,

@@ -115,12 +115,18 @@ async fn drain(
 ) {
     let spread = shared.config.session.drain;
     let steps = usize::try_from(spread.as_millis() / DRAIN_STEP.as_millis()).unwrap_or(1).max(1);
+    // Few sessions are spread as far as many.
+    let groups = shard.sessions().clamp(1, steps);
+    let mut next = 0;
     let mut dirty = Vec::new();
     for step in 0..steps {
         if *phase.borrow() == Phase::Stopped {
             break;
         }
-        shard.visit(step, steps, say_goodbye);
+        if step * groups >= next * steps {
+            shard.visit(next, groups, say_goodbye);
+            next += 1;
+        }
         // Publications go on for those who are still here.
         let until = tokio::time::Instant::from_std(super::clock::now() + DRAIN_STEP);
         loop {

@@ -16,6 +16,7 @@ mod npm;
 mod peer;
 mod presence;
 mod pusher;
+mod restart;
 mod start;
 mod streams;
 #[cfg(feature = "tls")]
