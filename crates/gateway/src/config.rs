@@ -70,12 +70,36 @@ pub struct TokenConfig {
     #[serde(default)]
     pub hmac_secret: String,
     /// A JWKS document with public keys for RS256, RS384, RS512, ES256, ES384 and EdDSA. Default: none. At least one
-    /// of the two is needed. Read again by [`GatewayHandle::reload`](crate::GatewayHandle::reload).
+    /// of secret, file and URL is needed. Read again by [`GatewayHandle::reload`](crate::GatewayHandle::reload).
     #[serde(default)]
     pub jwks_file: Option<PathBuf>,
+    /// A URL of such a document, `http` or (with the feature `tls`) `https`. Default: none. Fetched when the gateway
+    /// starts and every `jwks_refresh`, and sooner, at most once a second, when a token names a key that is not known.
+    /// While it cannot be fetched the keys stay as they were; until it was once, its tokens are refused.
+    #[serde(default)]
+    pub jwks_url: Option<String>,
+    /// Between two fetches of `jwks_url`. Default: 10 min. At least 1 s.
+    #[serde(default = "jwks_refresh", with = "humantime_serde")]
+    pub jwks_refresh: Duration,
     /// Whether a client without a token is let in, with the empty user. Default: false, close code 3500.
     #[serde(default)]
     pub anonymous: bool,
+}
+
+const fn jwks_refresh() -> Duration {
+    Duration::from_secs(600)
+}
+
+impl Default for TokenConfig {
+    fn default() -> Self {
+        Self {
+            hmac_secret: String::new(),
+            jwks_file: None,
+            jwks_url: None,
+            jwks_refresh: jwks_refresh(),
+            anonymous: false,
+        }
+    }
 }
 
 impl std::fmt::Debug for TokenConfig {

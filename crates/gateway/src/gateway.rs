@@ -3,6 +3,7 @@
 use crate::broker::{Broker, MemoryBroker, Published};
 use crate::config::{BrokerKind, GatewayConfig};
 use crate::doors::Doors;
+use crate::driver::jwks::{self, Source};
 use crate::driver::listen::{accept, bind};
 use crate::driver::shard;
 use crate::driver::shared::{Phase, Shared};
@@ -14,7 +15,7 @@ use crate::namespace::Namespaces;
 use crate::origin::AllowedOrigins;
 use crate::presence::{REFRESH, Registry};
 use crate::publication::{Channel, json_line};
-use crate::token::Verifier;
+use crate::token::{Authenticator, Verifier};
 use crate::wire::machine::Rules;
 use bytes::Bytes;
 use std::net::SocketAddr;
@@ -35,6 +36,7 @@ const STOP_STEP: Duration = Duration::from_millis(10);
 pub struct GatewayBuilder {
     config: GatewayConfig,
     broker: Option<Arc<dyn Broker>>,
+    authenticator: Option<Arc<dyn Authenticator>>,
     shards: Option<usize>,
 }
 
@@ -55,6 +57,15 @@ impl GatewayBuilder {
     /// Shards of the hub. Default: one for each worker of the runtime. More than the workers gain nothing.
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = Some(shards);
+        self
+    }
+
+    /// Checks clients' tokens in place of the JWT of the settings; [`TokenConfig::anonymous`] still says whether a
+    /// client may come without one. Default: none.
+    ///
+    /// [`TokenConfig::anonymous`]: crate::TokenConfig::anonymous
+    pub fn authenticator(mut self, authenticator: Arc<dyn Authenticator>) -> Self {
+        self.authenticator = Some(authenticator);
         self
     }
 
@@ -87,17 +98,24 @@ impl GatewayBuilder {
             (None, BrokerKind::Redis) => redis_broker(&config).await?,
         };
         let namespaces = Namespaces::new(&config.channels, &config.namespaces)?;
+        let own = self.authenticator.is_some();
+        let tokens = match self.authenticator {
+            Some(own) => Some(Verifier::by(own, config.token.as_ref().is_some_and(|token| token.anonymous))),
+            None => config.token.as_ref().map(Verifier::new).transpose()?,
+        };
         let rules = Rules {
             namespaces,
             limits: config.limits.clone(),
             ping_seconds: config.session.ping_interval.as_secs().max(1),
             pusher: config.pusher.is_some(),
-            tokens: config.token.as_ref().map(Verifier::new).transpose()?,
+            tokens,
         };
+        let jwks_url = config.token.as_ref().and_then(|token| token.jwks_url.as_deref());
+        let keys = jwks_url.filter(|_| !own).map(Source::new).transpose()?;
         let tls = config.tls.as_ref().map(Tls::new).transpose()?;
         let workers = tokio::runtime::Handle::current().metrics().num_workers();
         let shards = self.shards.unwrap_or(workers).max(1);
-        Ok(Prepared { config, broker, rules, tls, shards })
+        Ok(Prepared { config, broker, rules, keys, tls, shards })
     }
 }
 
@@ -134,6 +152,9 @@ fn check(config: &GatewayConfig) -> Result<(), ConfigError> {
     if session.pong_timeout < Duration::from_secs(1) || session.pong_timeout >= session.ping_interval {
         return Err(ConfigError::new("session.pong_timeout", "must be at least 1s and below ping_interval"));
     }
+    if config.token.as_ref().is_some_and(|token| token.jwks_refresh < Duration::from_secs(1)) {
+        return Err(ConfigError::new("token.jwks_refresh", "must be at least 1s"));
+    }
     if config.pusher.as_ref().is_some_and(|app| app.key.is_empty() || app.secret.is_empty()) {
         return Err(ConfigError::new("pusher", "key and secret must not be empty"));
     }
@@ -161,6 +182,7 @@ struct Prepared {
     config: GatewayConfig,
     broker: Arc<dyn Broker>,
     rules: Rules,
+    keys: Option<Source>,
     tls: Option<Tls>,
     shards: usize,
 }
@@ -178,7 +200,7 @@ struct Running {
 
 impl Running {
     fn start(prepared: Prepared) -> Self {
-        let Prepared { config, broker, rules, tls, shards: count } = prepared;
+        let Prepared { config, broker, rules, keys, tls, shards: count } = prepared;
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(SHARD_QUEUE)).unzip();
         let (phase, watching) = watch::channel(Phase::Running);
         let metrics = Arc::new(Metrics::default());
@@ -203,6 +225,9 @@ impl Running {
         let mut tasks = JoinSet::new();
         tasks.spawn(broker.run(shared.hub.deliveries()));
         tasks.spawn(tick(shared.clone()));
+        if let (Some(keys), Some(token)) = (keys, &shared.config.token) {
+            tasks.spawn(jwks::refresh(shared.clone(), keys, token.jwks_refresh));
+        }
         Self { shared, phase, doorway: JoinSet::new(), shards, tasks }
     }
 

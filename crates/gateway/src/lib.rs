@@ -49,6 +49,7 @@ pub use hub::{Deliveries, Reservation};
 pub use namespace::{Access, ChannelOptions, Namespace};
 pub use presence::Member;
 pub use publication::{Channel, Epoch, Position, Publication, json_line};
+pub use token::{Authenticator, Permission, Rejected};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

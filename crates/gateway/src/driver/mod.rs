@@ -3,6 +3,7 @@
 pub(crate) mod clock;
 pub(crate) mod conn;
 pub(crate) mod http;
+pub(crate) mod jwks;
 pub(crate) mod listen;
 pub(crate) mod open;
 pub(crate) mod rest;

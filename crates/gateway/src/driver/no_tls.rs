@@ -23,3 +23,18 @@ impl Tls {
         match *self {}
     }
 }
+
+/// Never made.
+#[derive(Debug)]
+pub(crate) enum Outgoing {}
+
+impl Outgoing {
+    pub(crate) fn new(key: &'static str) -> Result<Self, ConfigError> {
+        Err(ConfigError::new(key, "needs TLS, and this program was built without the feature `tls`"))
+    }
+
+    #[expect(clippy::unused_async, reason = "stands in for a call that waits")]
+    pub(crate) async fn connect(&self, _host: &str, _stream: TcpStream) -> io::Result<TcpStream> {
+        match *self {}
+    }
+}

@@ -4,15 +4,15 @@ use crate::config::TlsConfig;
 use crate::error::ConfigError;
 use arc_swap::ArcSwap;
 use rustls::crypto::ring;
-use rustls::ServerConfig;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::{self, PemObject};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// The certificate and key in force. They are replaced as one, with the sessions that clients may resume.
 pub(crate) struct Tls(ArcSwap<ServerConfig>);
@@ -39,6 +39,43 @@ impl Tls {
     pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let acceptor = TlsAcceptor::from(self.0.load_full());
         acceptor.accept(stream).await
+    }
+}
+
+/// Encrypts what the gateway itself asks others, trusting the system's authorities.
+pub(crate) struct Outgoing(TlsConnector);
+
+impl std::fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Outgoing")
+    }
+}
+
+impl Outgoing {
+    /// Reads the system's authorities; `key` is the setting that asked for it.
+    pub(crate) fn new(key: &'static str) -> Result<Self, ConfigError> {
+        let mut roots = RootCertStore::empty();
+        // Systems carry certificates that no library reads; what is left counts.
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if roots.is_empty() {
+            return Err(ConfigError::new(key, "the system has no trusted certificate authority"));
+        }
+        let client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| ConfigError::new(key, error.to_string()))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self(TlsConnector::from(Arc::new(client))))
+    }
+
+    /// Shakes hands with a server that must prove to be `host`.
+    pub(crate) async fn connect(
+        &self,
+        host: &str,
+        stream: TcpStream,
+    ) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+        self.0.connect(name, stream).await
     }
 }
 

@@ -12,6 +12,7 @@ mod centrifugo;
 mod deflate;
 mod hostile;
 mod http;
+mod jwks;
 mod npm;
 mod peer;
 mod presence;
