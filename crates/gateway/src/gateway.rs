@@ -5,6 +5,7 @@ use crate::config::{BrokerKind, GatewayConfig};
 use crate::doors::Doors;
 use crate::driver::jwks::{self, Source};
 use crate::driver::listen::{accept, bind};
+use crate::driver::service::GatewayService;
 use crate::driver::shard;
 use crate::driver::shared::{Phase, Shared};
 use crate::driver::tls::Tls;
@@ -86,6 +87,19 @@ impl GatewayBuilder {
         running.doorway.spawn(accept(running.shared.clone(), listener, running.phase.subscribe()));
         tracing::info!(%address, shards = running.shared.shards, "gateway listening");
         Ok(Gateway { running, address })
+    }
+
+    /// Starts all tasks on the current runtime without listening: requests come through
+    /// [`MountedGateway::service`]. The settings `listen`, `reuse_port` and `tls` are not looked at.
+    ///
+    /// # Errors
+    /// [`Error::Config`] names the setting that cannot be used.
+    ///
+    /// # Cancel safety
+    /// When dropped nothing was started.
+    pub async fn mount(mut self) -> Result<MountedGateway, Error> {
+        self.config.tls = None;
+        Ok(MountedGateway { running: Running::start(self.prepare().await?) })
     }
 
     /// Checks and makes all that can fail.
@@ -284,6 +298,35 @@ impl Gateway {
     }
 
     /// Stops: takes no more connections, closes the sessions spread over the configured time with a code that
+    /// makes clients come back elsewhere, and ends all tasks.
+    ///
+    /// # Cancel safety
+    /// When dropped everything ends at once.
+    pub async fn stop(self) {
+        self.running.stop().await;
+    }
+}
+
+/// A running gateway that listens on nothing: another HTTP server hands it requests.
+///
+/// Dropping it closes all sessions at once; [`stop`](Self::stop) does so gently.
+#[derive(Debug)]
+pub struct MountedGateway {
+    running: Running,
+}
+
+impl MountedGateway {
+    /// What the server mounts. It answers 503 to new sessions once the gateway stops.
+    pub fn service(&self) -> GatewayService {
+        GatewayService::new(self.running.shared.clone())
+    }
+
+    /// A handle that publishes and looks, cheap to clone.
+    pub fn handle(&self) -> GatewayHandle {
+        GatewayHandle { shared: self.running.shared.clone() }
+    }
+
+    /// Stops: opens no more sessions, closes those that are open spread over the configured time with a code that
     /// makes clients come back elsewhere, and ends all tasks.
     ///
     /// # Cancel safety

@@ -43,8 +43,9 @@ pub use config::{
     ApiConfig, BrokerKind, GatewayConfig, LimitsConfig, OutageConfig, PusherConfig, RedisConfig,
     SessionConfig, TlsConfig, TokenConfig,
 };
+pub use driver::service::{GatewayBody, GatewayService};
 pub use error::{BrokerError, ConfigError, Error};
-pub use gateway::{Gateway, GatewayBuilder, GatewayHandle};
+pub use gateway::{Gateway, GatewayBuilder, GatewayHandle, MountedGateway};
 pub use hub::{Deliveries, Reservation};
 pub use namespace::{Access, ChannelOptions, Namespace};
 pub use presence::Member;

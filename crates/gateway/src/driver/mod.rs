@@ -8,6 +8,7 @@ pub(crate) mod listen;
 pub(crate) mod open;
 pub(crate) mod rest;
 pub(crate) mod route;
+pub(crate) mod service;
 pub(crate) mod session;
 pub(crate) mod shard;
 pub(crate) mod shared;

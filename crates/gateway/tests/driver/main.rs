@@ -13,6 +13,7 @@ mod deflate;
 mod hostile;
 mod http;
 mod jwks;
+mod mounted;
 mod npm;
 mod peer;
 mod presence;
