@@ -1,7 +1,8 @@
 //! `evenkeel gateway`: settings from a file, then the environment, then flags; runs until it is told to end.
 
+mod options;
+
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use evenkeel::gateway::{Access, BrokerKind, Gateway, GatewayConfig};
@@ -9,9 +10,7 @@ use evenkeel::gateway::{Access, BrokerKind, Gateway, GatewayConfig};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::interrupt::Interrupt;
-
-/// Start of the names of all variables; an unknown one is an error, as an unknown key of the file is.
-const PREFIX: &str = "EVENKEEL_GATEWAY_";
+use options::{Options, PREFIX};
 
 /// The variables that say where Redis is.
 const REDIS: [&str; 6] = [
@@ -26,56 +25,25 @@ const REDIS: [&str; 6] = [
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Arguments of `evenkeel gateway`. A flag wins over its variable, a variable over the file.
-#[derive(clap::Args)]
+#[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The settings file, TOML.
     #[arg(long, value_name = "FILE", env = "EVENKEEL_GATEWAY_CONFIG")]
     config: Option<PathBuf>,
-    /// The address to listen on [default: 127.0.0.1:8000].
-    #[arg(long, value_name = "ADDRESS", env = "EVENKEEL_GATEWAY_LISTEN")]
-    listen: Option<SocketAddr>,
-    /// What carries publications [default: redis when --redis-url or a variable such as REDIS_MODE is given, else memory].
-    #[arg(long, value_enum, env = "EVENKEEL_GATEWAY_BROKER")]
-    broker: Option<Broker>,
-    /// Where Redis is, for the broker `redis`; unset, `REDIS_MODE` and its kin say it.
-    #[arg(long, value_name = "URL", env = "EVENKEEL_GATEWAY_REDIS_URL", hide_env_values = true)]
-    redis_url: Option<String>,
-    /// An origin of web pages that may connect; may be given more than once, in the variable joined by commas.
-    #[arg(long, value_name = "ORIGIN", env = "EVENKEEL_GATEWAY_ALLOWED_ORIGINS", value_delimiter = ',')]
-    allowed_origins: Vec<String>,
-    /// The key of the server API; better given by the variable or the file than on a command line that others can see.
-    #[arg(long, value_name = "KEY", env = "EVENKEEL_GATEWAY_API_KEY", hide_env_values = true)]
-    api_key: Option<String>,
-    /// Who may subscribe to channels without a namespace [default: nobody].
+    /// Short for --channels-subscribe.
     #[arg(long, value_enum, value_name = "WHO", env = "EVENKEEL_GATEWAY_SUBSCRIBE")]
     subscribe: Option<Who>,
-    /// Who may publish there from a session [default: nobody].
+    /// Short for --channels-publish.
     #[arg(long, value_enum, value_name = "WHO", env = "EVENKEEL_GATEWAY_PUBLISH")]
     publish: Option<Who>,
-    /// How many publications each of them keeps, for clients that come back [default: 0].
+    /// Short for --channels-history-size with --channels-recovery.
     #[arg(long, value_name = "N", env = "EVENKEEL_GATEWAY_HISTORY_SIZE")]
     history_size: Option<u32>,
     /// Reads and checks all settings, and ends.
     #[arg(long)]
     check_config: bool,
-}
-
-impl std::fmt::Debug for Args {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // A URL may hold a password, and the key is one.
-        f.debug_struct("Args")
-            .field("config", &self.config)
-            .field("listen", &self.listen)
-            .finish_non_exhaustive()
-    }
-}
-
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Broker {
-    /// This process alone.
-    Memory,
-    /// A Redis of any topology.
-    Redis,
+    #[command(flatten)]
+    options: Options,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -107,6 +75,7 @@ pub(crate) async fn run(args: Args) -> Outcome<bool> {
         writeln!(std::io::stdout(), "the settings are readable")?;
         return Ok(true);
     }
+    let secure = config.tls.is_some();
     let mut interrupted = Interrupt::new()?;
     let gateway = tokio::select! {
         biased;
@@ -114,16 +83,17 @@ pub(crate) async fn run(args: Args) -> Outcome<bool> {
         () = interrupted.wait() => return Ok(true),
     };
     let address = gateway.local_addr();
+    let scheme = if secure { "wss" } else { "ws" };
     // Whoever read the address may be gone: that is no reason to end.
-    let _unheard = writeln!(std::io::stdout(), "listening on ws://{address}/connection/websocket");
+    let _unheard = writeln!(std::io::stdout(), "listening on {scheme}://{address}/connection/websocket");
     let mut hangups = signal(SignalKind::hangup())?;
     loop {
         tokio::select! {
             biased;
             () = interrupted.wait() => break,
             _ = hangups.recv() => match gateway.handle().reload() {
-                Ok(()) => tracing::info!(target: "evenkeel_gateway", "keys were read again"),
-                Err(error) => tracing::error!(target: "evenkeel_gateway", %error, "the old keys stay"),
+                Ok(()) => tracing::info!(target: "evenkeel_gateway", "keys and certificates were read again"),
+                Err(error) => tracing::error!(target: "evenkeel_gateway", %error, "what it was read for stays as it was"),
             },
         }
     }
@@ -133,32 +103,16 @@ pub(crate) async fn run(args: Args) -> Outcome<bool> {
 }
 
 fn settings(args: Args, is_set: impl Fn(&str) -> bool) -> Outcome<GatewayConfig> {
-    let mut config = args.config.as_deref().map_or_else(|| Ok(GatewayConfig::default()), read)?;
-    if let Some(listen) = args.listen {
-        config.listen = listen;
-    }
-    if let Some(broker) = args.broker {
-        config.broker = Some(match broker {
-            Broker::Memory => BrokerKind::Memory,
-            Broker::Redis => BrokerKind::Redis,
-        });
-    }
-    if let Some(url) = args.redis_url {
-        config.redis.url = Some(url);
-    }
-    if !args.allowed_origins.is_empty() {
-        config.allowed_origins = args.allowed_origins;
-    }
-    if let Some(key) = args.api_key {
-        config.api.key = Some(key);
-    }
-    if let Some(who) = args.subscribe {
+    let Args { config: file, subscribe, publish, history_size, options, check_config: _ } = args;
+    let file = file.as_deref().map_or_else(|| Ok(toml::Table::new()), read)?;
+    let mut config = options.over(&file)?;
+    if let Some(who) = subscribe {
         config.channels.subscribe = who.into();
     }
-    if let Some(who) = args.publish {
+    if let Some(who) = publish {
         config.channels.publish = who.into();
     }
-    if let Some(size) = args.history_size {
+    if let Some(size) = history_size {
         config.channels.history_size = size;
         config.channels.recovery = size > 0;
     }
@@ -169,35 +123,27 @@ fn settings(args: Args, is_set: impl Fn(&str) -> bool) -> Outcome<GatewayConfig>
     Ok(config)
 }
 
-fn read(file: &Path) -> Outcome<GatewayConfig> {
+fn read(file: &Path) -> Outcome<toml::Table> {
     let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
-    toml::from_str(&text).map_err(|error| {
+    let wrong = |error: toml::de::Error| {
         // The whole error would quote the line, which may hold a secret.
         let line = error
             .span()
             .map_or(1, |span| text.get(..span.start).unwrap_or_default().matches('\n').count() + 1);
-        format!("{}, line {line}: {}", file.display(), error.message()).into()
-    })
+        format!("{}, line {line}: {}", file.display(), error.message())
+    };
+    // By itself first, because only then an error knows its line.
+    toml::from_str::<GatewayConfig>(&text).map_err(wrong)?;
+    Ok(toml::from_str(&text).map_err(wrong)?)
 }
 
+/// An unknown variable is an error, as an unknown key of the file is.
 fn refuse_unknown(names: impl Iterator<Item = String>) -> Outcome<()> {
-    const KNOWN: [&str; 9] = [
-        "CONFIG",
-        "LISTEN",
-        "BROKER",
-        "REDIS_URL",
-        "ALLOWED_ORIGINS",
-        "API_KEY",
-        "SUBSCRIBE",
-        "PUBLISH",
-        "HISTORY_SIZE",
-    ];
+    const SHORT: [&str; 4] = ["CONFIG", "HISTORY_SIZE", "PUBLISH", "SUBSCRIBE"];
     for name in names {
-        if name.strip_prefix(PREFIX).is_some_and(|rest| !KNOWN.contains(&rest)) {
-            let known: Vec<_> = KNOWN.iter().map(|known| format!("{PREFIX}{known}")).collect();
-            return Err(
-                format!("{name} is no variable of the gateway; those are {}", known.join(", ")).into()
-            );
+        let Some(rest) = name.strip_prefix(PREFIX) else { continue };
+        if !SHORT.contains(&rest) && !options::variables().any(|known| known == name) {
+            return Err(format!("{name} is no variable of the gateway; --help lists those").into());
         }
     }
     Ok(())
@@ -239,6 +185,54 @@ mod tests {
         assert_eq!((config.broker, config.limits.max_channels), (Some(BrokerKind::Redis), 7));
         let config = settings(args(&["--config", path, "--broker", "memory"])).unwrap();
         assert_eq!((config.listen.port(), config.broker), (9000, Some(BrokerKind::Memory)));
+    }
+
+    #[test]
+    fn every_kind_of_setting_can_be_a_flag() {
+        let config = settings(args(&[
+            "--reuse-port",
+            "--session-compression=false",
+            "--session-drain",
+            "90s",
+            "--allowed-origins",
+            "https://a.example,https://b.example",
+            "--allowed-origins",
+            "https://c.example",
+            "--namespaces",
+            r#"[{name="chat",publish="users",history_ttl="1m"}]"#,
+            "--token-hmac-secret",
+            "123",
+            "--channels-presence",
+            "users",
+        ]))
+        .unwrap();
+        assert!(config.reuse_port && !config.session.compression);
+        assert_eq!(config.session.drain.as_secs(), 90);
+        assert_eq!(config.allowed_origins.len(), 3);
+        assert_eq!(config.namespaces[0].options.history_ttl.as_secs(), 60);
+        assert_eq!(config.token.unwrap().hmac_secret, "123", "text stays text");
+        assert_eq!(config.channels.presence, evenkeel::gateway::Access::Users);
+    }
+
+    #[test]
+    fn what_a_flag_cannot_be_is_named() {
+        for (words, named) in [
+            (["--limits-max-channels", "many"], "--limits-max-channels"),
+            (["--session-drain", "90"], "--session-drain"),
+            (["--broker", "kafka"], "--broker"),
+            (["--listen", "here"], "--listen"),
+            (["--namespaces", "[{"], "--namespaces"),
+        ] {
+            let error = Program::try_parse_from([&["gateway"], &words[..]].concat()).err().unwrap();
+            assert!(error.to_string().contains(named), "{error}");
+        }
+        let error = settings(args(&["--tls-cert-file", "c.pem"])).unwrap_err().to_string();
+        assert!(error.contains("--tls-cert-file") && error.contains("key_file"), "{error}");
+        let file = file("[limits]\nmax_channels = 7\n");
+        let path = file.path().to_str().unwrap();
+        let words = ["--config", path, "--limits-max-head", "9000", "--namespaces", "[{name='a',histroy=1}]"];
+        let error = settings(args(&words)).unwrap_err().to_string();
+        assert!(error.contains("EVENKEEL_GATEWAY_NAMESPACES") && error.contains("histroy"), "{error}");
     }
 
     #[test]

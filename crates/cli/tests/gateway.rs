@@ -16,6 +16,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::process::{Child, Command};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -29,12 +31,16 @@ struct Program {
 
 impl Program {
     async fn start(env: &[(&str, String)]) -> Self {
+        Self::start_on("127.0.0.1:0", env).await
+    }
+
+    async fn start_on(listen: &str, env: &[(&str, String)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
         for name in ["REDIS_MODE", "REDIS_URL", "REDIS_PASSWORD", "REDIS_SENTINELS", "REDIS_CLUSTER_NODES"] {
             command.env_remove(name);
         }
         let mut child = command
-            .args(["gateway", "--listen", "127.0.0.1:0", "--subscribe", "anyone"])
+            .args(["gateway", "--listen", listen, "--subscribe", "anyone"])
             .env("EVENKEEL_GATEWAY_API_KEY", "hush")
             .env_remove("EVENKEEL_LOG")
             .envs(env.iter().map(|(name, value)| (name, value)))
@@ -56,7 +62,7 @@ impl Program {
         let mut out = BufReader::new(child.stdout.take().unwrap()).lines();
         let line = timeout(LIMIT, out.next_line()).await.unwrap().unwrap();
         let line = line.unwrap_or_else(|| panic!("it ended: {}", log.lock()));
-        let address = line.split("ws://").nth(1).and_then(|rest| rest.split('/').next()).unwrap();
+        let address = line.split("://").nth(1).and_then(|rest| rest.split('/').next()).unwrap();
         Self { child, address: address.parse().unwrap(), log }
     }
 
@@ -78,7 +84,11 @@ impl Program {
     }
 
     async fn publish(&self, data: &str) -> Value {
-        let body = json!({"channel":"news","data":data}).to_string();
+        self.publish_with(json!({"channel":"news","data":data})).await
+    }
+
+    async fn publish_with(&self, request: Value) -> Value {
+        let body = request.to_string();
         let answer = self
             .ask(&format!(
                 "POST /api/publish HTTP/1.1\r\nHost: h\r\nX-API-Key: hush\r\nConnection: close\r\n\
@@ -120,9 +130,13 @@ impl Program {
         lines
     }
 
-    async fn ends_by(mut self, signal: &str) {
+    async fn signal(&self, signal: &str) {
         let pid = self.child.id().unwrap().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().await.unwrap().success());
+    }
+
+    async fn ends_by(mut self, signal: &str) {
+        self.signal(signal).await;
         let ended = timeout(LIMIT, self.child.wait()).await.unwrap().unwrap();
         assert!(ended.success(), "{ended}: {}", self.log.lock());
     }
@@ -184,12 +198,21 @@ async fn sentinels_by_the_variables_through_a_failover() {
             ("REDIS_SENTINELS", sentinels.join(",")),
             ("REDIS_SENTINEL_NAME", trio.name().to_owned()),
             ("REDIS_PASSWORD", "yourpassword".to_owned()),
+            ("EVENKEEL_GATEWAY_NAMESPACES", "[{name='kept',subscribe='anyone',history_size=9}]".to_owned()),
         ])
         .await;
         program.ready().await;
         let mut events = program.listen().await;
         program.publish("before").await;
         hears(&mut events, "\"before\"").await;
+        // One replica has it, two are not there; and what keeps nothing cannot be kept twice.
+        let durably = async |channel: &str, durability: &str| {
+            program.publish_with(json!({"channel":channel,"data":1,"durability":durability})).await
+        };
+        let on_one = durably("kept:1", "replicas(1)").await;
+        assert_eq!(on_one["result"]["replicas"], 1, "{on_one}");
+        assert_eq!(durably("kept:1", "replicas(2)").await["error"]["code"], 120);
+        assert_eq!(durably("news", "replicas(1)").await["error"]["code"], 108);
         trio.nodes().kill(trio.primary().await.unwrap()).await.unwrap();
         assert!(program.publish("while away").await["result"].is_object());
         hears(&mut events, "\"while away\"").await;
@@ -237,6 +260,86 @@ async fn it_starts_before_its_redis_and_is_ready_when_that_is_there() {
         program.ready().await;
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_hangup_signal_reads_the_certificate_anew_and_a_wrong_one_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    let write = || {
+        let pair = rcgen::generate_simple_self_signed(vec!["gateway.test".to_owned()]).unwrap();
+        std::fs::write(&cert, pair.cert.pem()).unwrap();
+        std::fs::write(&key, pair.signing_key.serialize_pem()).unwrap();
+    };
+    write();
+    let program = Program::start(&[
+        ("EVENKEEL_GATEWAY_TLS_CERT_FILE", cert.to_str().unwrap().to_owned()),
+        ("EVENKEEL_GATEWAY_TLS_KEY_FILE", key.to_str().unwrap().to_owned()),
+    ])
+    .await;
+    write();
+    program.signal("-HUP").await;
+    program.logs("keys and certificates were read again").await;
+    std::fs::write(&cert, "no certificate").unwrap();
+    program.signal("-HUP").await;
+    program.logs("setting tls.cert_file").await;
+    program.ends_by("-TERM").await;
+}
+
+#[tokio::test]
+async fn one_process_takes_over_from_another_on_the_same_port() {
+    let env = [
+        ("EVENKEEL_GATEWAY_REUSE_PORT", "true".to_owned()),
+        ("EVENKEEL_GATEWAY_SESSION_DRAIN", "200ms".to_owned()),
+    ];
+    let old = Program::start_on("127.0.0.1:0", &env).await;
+    let address = old.address;
+    let new = Program::start_on(&address.to_string(), &env).await;
+    // Which of the two answers is the system's choice, so there are enough of them for both.
+    let (done, watching) = watch::channel(false);
+    let mut clients = JoinSet::new();
+    for _ in 0..16 {
+        let mut stream = session(address).await;
+        let mut watching = watching.clone();
+        clients.spawn(async move {
+            let mut last = Vec::new();
+            let finished =
+                async |watching: &mut watch::Receiver<bool>| drop(watching.wait_for(|is| *is).await);
+            tokio::select! {
+                // Whoever is sent away comes back at once.
+                read = stream.read_to_end(&mut last) => {
+                    assert!(read.is_ok() && last.first() == Some(&0x88), "{read:?}: {last:?}");
+                    let again = session(address).await;
+                    finished(&mut watching).await;
+                    drop(again);
+                    true
+                }
+                () = finished(&mut watching) => false,
+            }
+        });
+    }
+    old.ends_by("-TERM").await;
+    let all = async || new.get("/metrics").await.contains("evenkeel_gateway_sessions 16\n");
+    new.until("all sessions", all).await;
+    done.send_replace(true);
+    let moved = clients.join_all().await.into_iter().filter(|moved| *moved).count();
+    assert!(moved > 0 && moved < 16, "{moved}");
+    new.ends_by("-TERM").await;
+}
+
+/// A plain WebSocket on `news`, open.
+async fn session(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = "GET /ws/news HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(timeout(LIMIT, stream.read_u8()).await.unwrap().unwrap());
+    }
+    let head = String::from_utf8(head).unwrap();
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    stream
 }
 
 #[tokio::test]

@@ -30,7 +30,7 @@
 //! | `codec` | no | a codec for `tokio-util` |
 //! | `gateway` | no | the module `gateway` |
 //! | `serde` | no | replies and settings through serde |
-//! | `tls` | no | `rediss://` |
+//! | `tls` | no | `rediss://`, and TLS of the gateway's own |
 
 pub mod prelude;
 

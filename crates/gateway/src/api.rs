@@ -25,6 +25,12 @@ const MAX_KEY: usize = 255;
 /// Channels that one broadcast may name.
 const MAX_BROADCAST: usize = 10_000;
 
+/// Replicas that a publication may ask for.
+const MAX_REPLICAS: u32 = 64;
+/// Beyond the original's codes: the publication was made or will be, and less is known than was asked for.
+const NOT_ON_REPLICAS: ReplyError =
+    ReplyError { code: 120, message: "published, and not known to be on so many replicas", temporary: false };
+
 #[derive(Deserialize)]
 struct PublishRequest {
     #[serde(default)]
@@ -33,6 +39,9 @@ struct PublishRequest {
     /// A publication with a key that was used within five minutes is not published again.
     #[serde(default)]
     idempotency_key: String,
+    /// `replicas(n)`: a good answer comes only once so many replicas have it.
+    #[serde(default)]
+    durability: String,
 }
 
 #[derive(Deserialize)]
@@ -43,6 +52,9 @@ struct BroadcastRequest {
     /// A publication with a key that was used within five minutes is not published again.
     #[serde(default)]
     idempotency_key: String,
+    /// `replicas(n)`: a good answer comes only once so many replicas have it.
+    #[serde(default)]
+    durability: String,
 }
 
 #[derive(Deserialize)]
@@ -179,26 +191,63 @@ fn data(shared: &Shared, data: Option<Box<RawValue>>) -> Result<Bytes, ReplyErro
     if data.len() > shared.config.limits.max_publication { Err(ReplyError::LIMIT_EXCEEDED) } else { Ok(data) }
 }
 
-async fn publish_one(shared: &Shared, channel: &str, data: Bytes) -> Result<Value, ReplyError> {
+async fn publish_one(
+    shared: &Shared,
+    channel: &str,
+    data: Bytes,
+    replicas: Option<u32>,
+) -> Result<Value, ReplyError> {
     let (channel, options) = resolve(shared, channel)?;
-    let published = shared.hub.broker().publish(&channel, data, &options).await;
+    let broker = shared.hub.broker();
+    let published = match replicas {
+        None => broker.publish(&channel, data, &options).await.map(|published| (published, 0)),
+        Some(replicas) => {
+            let wait = (replicas, shared.config.outage.answer_within);
+            broker.publish_durably(&channel, data, &options, wait).await
+        }
+    };
     let metrics = &shared.metrics;
     Metrics::count(if published.is_ok() { &metrics.published } else { &metrics.publish_failed });
-    match published {
-        Ok(Published::Delivered(Some(at))) => Ok(json!({ "offset": at.offset, "epoch": &*at.epoch })),
-        Ok(Published::Delivered(None)) => Ok(json!({})),
-        // Beyond the original's shape: the publication waits for the broker, in order.
-        Ok(Published::Accepted) => Ok(json!({ "accepted": true })),
-        Err(error) => Err(broker_error(error)),
+    let (published, copies) = published.map_err(broker_error)?;
+    if replicas.is_some_and(|wanted| copies < wanted) {
+        return Err(NOT_ON_REPLICAS);
     }
+    Ok(match published {
+        Published::Delivered(Some(at)) => {
+            let mut result = json!({ "offset": at.offset, "epoch": &*at.epoch });
+            if replicas.is_some() {
+                result["replicas"] = copies.into();
+            }
+            result
+        }
+        Published::Delivered(None) => json!({}),
+        // Beyond the original's shape: the publication waits for the broker, in order.
+        Published::Accepted => json!({ "accepted": true }),
+    })
+}
+
+/// How many replicas are to have a publication; none where nothing is said of it.
+fn replicas(durability: &str) -> Result<Option<u32>, ReplyError> {
+    if durability.is_empty() {
+        return Ok(None);
+    }
+    let count = durability.strip_prefix("replicas(").and_then(|rest| rest.strip_suffix(')'));
+    let count = count.and_then(|count| count.parse().ok()).filter(|count| (1..=MAX_REPLICAS).contains(count));
+    count.map(Some).ok_or(ReplyError::BAD_REQUEST)
 }
 
 async fn publish(shared: &Shared, body: &[u8]) -> Result<Value, ReplyError> {
     let request: PublishRequest = parse(body)?;
-    publish_once(shared, &request.channel, data(shared, request.data)?, &request.idempotency_key).await
+    let how = (&*request.idempotency_key, replicas(&request.durability)?);
+    publish_once(shared, &request.channel, data(shared, request.data)?, how).await
 }
 
-async fn publish_once(shared: &Shared, channel: &str, data: Bytes, key: &str) -> Result<Value, ReplyError> {
+async fn publish_once(
+    shared: &Shared,
+    channel: &str,
+    data: Bytes,
+    (key, replicas): (&str, Option<u32>),
+) -> Result<Value, ReplyError> {
     if key.len() > MAX_KEY {
         return Err(ReplyError::BAD_REQUEST);
     }
@@ -207,10 +256,11 @@ async fn publish_once(shared: &Shared, channel: &str, data: Bytes, key: &str) ->
         // In the slot of the channel.
         let key = format!("{{{channel}}}:{key}");
         if !shared.hub.broker().once(&key, KEY_LIFE).await.map_err(broker_error)? {
-            return Ok(json!({}));
+            // What became of the first one is not asked again.
+            return if replicas.is_some() { Err(NOT_ON_REPLICAS) } else { Ok(json!({})) };
         }
     }
-    publish_one(shared, channel, data).await
+    publish_one(shared, channel, data, replicas).await
 }
 
 async fn broadcast(shared: &Shared, body: &[u8]) -> Result<Value, ReplyError> {
@@ -222,9 +272,10 @@ async fn broadcast(shared: &Shared, body: &[u8]) -> Result<Value, ReplyError> {
         return Err(ReplyError::LIMIT_EXCEEDED);
     }
     let data = data(shared, request.data)?;
+    let how = (&*request.idempotency_key, replicas(&request.durability)?);
     let mut responses = Vec::with_capacity(request.channels.len());
     for channel in &request.channels {
-        responses.push(match publish_once(shared, channel, data.clone(), &request.idempotency_key).await {
+        responses.push(match publish_once(shared, channel, data.clone(), how).await {
             Ok(result) => json!({ "result": result }),
             Err(error) => json!({ "error": error_value(error) }),
         });
@@ -354,7 +405,18 @@ fn matches_pattern(pattern: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::matches_pattern;
+    use super::{matches_pattern, replicas};
+
+    #[test]
+    fn durability_is_said_in_one_way() {
+        assert_eq!(replicas("").unwrap(), None);
+        assert_eq!(replicas("replicas(2)").unwrap(), Some(2));
+        for wrong in
+            ["replicas", "replicas()", "replicas(0)", "replicas(-1)", "replicas(65)", "2", "Replicas(1)"]
+        {
+            assert!(replicas(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn patterns() {

@@ -16,6 +16,11 @@ use std::time::Duration;
 pub struct GatewayConfig {
     /// The address to listen on. Default: `127.0.0.1:8000`.
     pub listen: SocketAddr,
+    /// Whether another process may listen on the same address (SO_REUSEPORT), as during a restart. Default: false. On
+    /// Linux the system spreads connections over all that listen, and a gateway that stops leaves none unanswered.
+    pub reuse_port: bool,
+    /// TLS of the gateway's own. Default: unset, and connections are plain. Needs the feature `tls`.
+    pub tls: Option<TlsConfig>,
     /// Origins of web pages that may connect, each exact (`https://app.example.com`). Default: none, which lets
     /// in the gateway's own origin and requests without an `Origin` header. `*` lets in everybody.
     pub allowed_origins: Vec<String>,
@@ -42,6 +47,18 @@ pub struct GatewayConfig {
     pub outage: OutageConfig,
 }
 
+/// TLS of the gateway's own: 1.2 and 1.3, HTTP/1.1 only.
+///
+/// Both files are read again by [`GatewayHandle::reload`](crate::GatewayHandle::reload), for the handshakes that follow.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// The certificate and those that lead to its authority, PEM.
+    pub cert_file: PathBuf,
+    /// The certificate's private key, PEM: PKCS #8, PKCS #1 or SEC 1.
+    pub key_file: PathBuf,
+}
+
 /// Tokens that say who a client is: JWT signed with a shared secret, or by a public key of a JWKS file.
 ///
 /// A client's token has its user as `sub` and may end with `exp`. A token for one channel has `sub` and
@@ -53,12 +70,36 @@ pub struct TokenConfig {
     #[serde(default)]
     pub hmac_secret: String,
     /// A JWKS document with public keys for RS256, RS384, RS512, ES256, ES384 and EdDSA. Default: none. At least one
-    /// of the two is needed. Read again by [`GatewayHandle::reload`](crate::GatewayHandle::reload).
+    /// of secret, file and URL is needed. Read again by [`GatewayHandle::reload`](crate::GatewayHandle::reload).
     #[serde(default)]
     pub jwks_file: Option<PathBuf>,
+    /// A URL of such a document, `http` or (with the feature `tls`) `https`. Default: none. Fetched when the gateway
+    /// starts and every `jwks_refresh`, and sooner, at most once a second, when a token names a key that is not known.
+    /// While it cannot be fetched the keys stay as they were; until it was once, its tokens are refused.
+    #[serde(default)]
+    pub jwks_url: Option<String>,
+    /// Between two fetches of `jwks_url`. Default: 10 min. At least 1 s.
+    #[serde(default = "jwks_refresh", with = "humantime_serde")]
+    pub jwks_refresh: Duration,
     /// Whether a client without a token is let in, with the empty user. Default: false, close code 3500.
     #[serde(default)]
     pub anonymous: bool,
+}
+
+const fn jwks_refresh() -> Duration {
+    Duration::from_secs(600)
+}
+
+impl Default for TokenConfig {
+    fn default() -> Self {
+        Self {
+            hmac_secret: String::new(),
+            jwks_file: None,
+            jwks_url: None,
+            jwks_refresh: jwks_refresh(),
+            anonymous: false,
+        }
+    }
 }
 
 impl std::fmt::Debug for TokenConfig {
@@ -236,6 +277,8 @@ impl Default for GatewayConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)),
+            reuse_port: false,
+            tls: None,
             allowed_origins: Vec::new(),
             broker: None,
             channels: ChannelOptions::default(),

@@ -3,8 +3,12 @@
 use crate::broker::{Broker, MemoryBroker, Published};
 use crate::config::{BrokerKind, GatewayConfig};
 use crate::doors::Doors;
+use crate::driver::jwks::{self, Source};
+use crate::driver::listen::{accept, bind};
+use crate::driver::service::GatewayService;
+use crate::driver::shard;
 use crate::driver::shared::{Phase, Shared};
-use crate::driver::{open, shard};
+use crate::driver::tls::Tls;
 use crate::error::{BrokerError, ConfigError, Error};
 use crate::hub::{Hub, SHARD_QUEUE};
 use crate::metrics::Metrics;
@@ -12,14 +16,13 @@ use crate::namespace::Namespaces;
 use crate::origin::AllowedOrigins;
 use crate::presence::{REFRESH, Registry};
 use crate::publication::{Channel, json_line};
-use crate::token::Verifier;
+use crate::token::{Authenticator, Verifier};
 use crate::wire::machine::Rules;
 use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -34,6 +37,7 @@ const STOP_STEP: Duration = Duration::from_millis(10);
 pub struct GatewayBuilder {
     config: GatewayConfig,
     broker: Option<Arc<dyn Broker>>,
+    authenticator: Option<Arc<dyn Authenticator>>,
     shards: Option<usize>,
 }
 
@@ -57,6 +61,15 @@ impl GatewayBuilder {
         self
     }
 
+    /// Checks clients' tokens in place of the JWT of the settings; [`TokenConfig::anonymous`] still says whether a
+    /// client may come without one. Default: none.
+    ///
+    /// [`TokenConfig::anonymous`]: crate::TokenConfig::anonymous
+    pub fn authenticator(mut self, authenticator: Arc<dyn Authenticator>) -> Self {
+        self.authenticator = Some(authenticator);
+        self
+    }
+
     /// Listens and starts all tasks on the current runtime.
     ///
     /// # Errors
@@ -65,6 +78,32 @@ impl GatewayBuilder {
     /// # Cancel safety
     /// When dropped nothing was started.
     pub async fn start(self) -> Result<Gateway, Error> {
+        let prepared = self.prepare().await?;
+        let listen = prepared.config.listen;
+        let failed = |source| Error::Listen { address: listen, source };
+        let listener = bind(&prepared.config).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let mut running = Running::start(prepared);
+        running.doorway.spawn(accept(running.shared.clone(), listener, running.phase.subscribe()));
+        tracing::info!(%address, shards = running.shared.shards, "gateway listening");
+        Ok(Gateway { running, address })
+    }
+
+    /// Starts all tasks on the current runtime without listening: requests come through
+    /// [`MountedGateway::service`]. The settings `listen`, `reuse_port` and `tls` are not looked at.
+    ///
+    /// # Errors
+    /// [`Error::Config`] names the setting that cannot be used.
+    ///
+    /// # Cancel safety
+    /// When dropped nothing was started.
+    pub async fn mount(mut self) -> Result<MountedGateway, Error> {
+        self.config.tls = None;
+        Ok(MountedGateway { running: Running::start(self.prepare().await?) })
+    }
+
+    /// Checks and makes all that can fail.
+    async fn prepare(self) -> Result<Prepared, Error> {
         let config = self.config;
         check(&config)?;
         let broker = match (self.broker, config.broker_kind()) {
@@ -73,46 +112,24 @@ impl GatewayBuilder {
             (None, BrokerKind::Redis) => redis_broker(&config).await?,
         };
         let namespaces = Namespaces::new(&config.channels, &config.namespaces)?;
+        let own = self.authenticator.is_some();
+        let tokens = match self.authenticator {
+            Some(own) => Some(Verifier::by(own, config.token.as_ref().is_some_and(|token| token.anonymous))),
+            None => config.token.as_ref().map(Verifier::new).transpose()?,
+        };
         let rules = Rules {
             namespaces,
             limits: config.limits.clone(),
             ping_seconds: config.session.ping_interval.as_secs().max(1),
             pusher: config.pusher.is_some(),
-            tokens: config.token.as_ref().map(Verifier::new).transpose()?,
+            tokens,
         };
-        let listener = TcpListener::bind(config.listen)
-            .await
-            .map_err(|source| Error::Listen { address: config.listen, source })?;
-        let address =
-            listener.local_addr().map_err(|source| Error::Listen { address: config.listen, source })?;
+        let jwks_url = config.token.as_ref().and_then(|token| token.jwks_url.as_deref());
+        let keys = jwks_url.filter(|_| !own).map(Source::new).transpose()?;
+        let tls = config.tls.as_ref().map(Tls::new).transpose()?;
         let workers = tokio::runtime::Handle::current().metrics().num_workers();
-        let count = self.shards.unwrap_or(workers).max(1);
-        let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(SHARD_QUEUE)).unzip();
-        let (phase, watching) = watch::channel(Phase::Running);
-        let metrics = Arc::new(Metrics::default());
-        let shared = Arc::new(Shared {
-            rules: Arc::new(rules),
-            origins: AllowedOrigins::new(&config.allowed_origins),
-            pusher: config.pusher.clone().map(Arc::new),
-            hub: Hub::new(senders.into(), broker.clone(), metrics.clone()),
-            metrics,
-            phase: watching.clone(),
-            shards: count,
-            next_shard: AtomicUsize::new(0),
-            members: Registry::default(),
-            doors: Doors::default(),
-            config,
-        });
-        let mut shards = JoinSet::new();
-        for receiver in receivers {
-            shards.spawn(shard::run(shared.clone(), receiver, watching.clone()));
-        }
-        let mut tasks = JoinSet::new();
-        tasks.spawn(open::accept(shared.clone(), listener, watching));
-        tasks.spawn(broker.run(shared.hub.deliveries()));
-        tasks.spawn(tick(shared.clone()));
-        tracing::info!(%address, shards = count, "gateway listening");
-        Ok(Gateway { shared, phase, shards, tasks, address })
+        let shards = self.shards.unwrap_or(workers).max(1);
+        Ok(Prepared { config, broker, rules, keys, tls, shards })
     }
 }
 
@@ -149,6 +166,9 @@ fn check(config: &GatewayConfig) -> Result<(), ConfigError> {
     if session.pong_timeout < Duration::from_secs(1) || session.pong_timeout >= session.ping_interval {
         return Err(ConfigError::new("session.pong_timeout", "must be at least 1s and below ping_interval"));
     }
+    if config.token.as_ref().is_some_and(|token| token.jwks_refresh < Duration::from_secs(1)) {
+        return Err(ConfigError::new("token.jwks_refresh", "must be at least 1s"));
+    }
     if config.pusher.as_ref().is_some_and(|app| app.key.is_empty() || app.secret.is_empty()) {
         return Err(ConfigError::new("pusher", "key and secret must not be empty"));
     }
@@ -171,15 +191,93 @@ fn check(config: &GatewayConfig) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// A gateway that can start.
+struct Prepared {
+    config: GatewayConfig,
+    broker: Arc<dyn Broker>,
+    rules: Rules,
+    keys: Option<Source>,
+    tls: Option<Tls>,
+    shards: usize,
+}
+
+/// The tasks of a gateway.
+#[derive(Debug)]
+struct Running {
+    shared: Arc<Shared>,
+    phase: watch::Sender<Phase>,
+    /// What takes connections.
+    doorway: JoinSet<()>,
+    shards: JoinSet<()>,
+    tasks: JoinSet<()>,
+}
+
+impl Running {
+    fn start(prepared: Prepared) -> Self {
+        let Prepared { config, broker, rules, keys, tls, shards: count } = prepared;
+        let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(SHARD_QUEUE)).unzip();
+        let (phase, watching) = watch::channel(Phase::Running);
+        let metrics = Arc::new(Metrics::default());
+        let shared = Arc::new(Shared {
+            rules: Arc::new(rules),
+            origins: AllowedOrigins::new(&config.allowed_origins),
+            pusher: config.pusher.clone().map(Arc::new),
+            hub: Hub::new(senders.into(), broker.clone(), metrics.clone()),
+            metrics,
+            phase: watching.clone(),
+            shards: count,
+            next_shard: AtomicUsize::new(0),
+            members: Registry::default(),
+            doors: Doors::default(),
+            tls,
+            config,
+        });
+        let mut shards = JoinSet::new();
+        for receiver in receivers {
+            shards.spawn(shard::run(shared.clone(), receiver, watching.clone()));
+        }
+        let mut tasks = JoinSet::new();
+        tasks.spawn(broker.run(shared.hub.deliveries()));
+        tasks.spawn(tick(shared.clone()));
+        if let (Some(keys), Some(token)) = (keys, &shared.config.token) {
+            tasks.spawn(jwks::refresh(shared.clone(), keys, token.jwks_refresh));
+        }
+        Self { shared, phase, doorway: JoinSet::new(), shards, tasks }
+    }
+
+    async fn stop(mut self) {
+        let spread = self.shared.config.session.drain + self.shared.config.session.close_timeout;
+        self.phase.send_replace(Phase::Leaving);
+        // It ends by itself, within a moment.
+        while self.doorway.join_next().await.is_some() {}
+        self.phase.send_replace(Phase::Draining);
+        let all_gone = async {
+            while self.shards.join_next().await.is_some() {}
+            while self.shared.metrics.connections.load(Ordering::Relaxed) > 0 {
+                tokio::time::sleep(STOP_STEP).await;
+            }
+        };
+        // Whoever is still here after the deadline is cut off below.
+        drop(tokio::time::timeout(spread + STOP_STEP, all_gone).await);
+        self.phase.send_replace(Phase::Stopped);
+        self.tasks.shutdown().await;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.phase.send_replace(Phase::Stopped);
+        // The shards close their sessions on their own and then end.
+        self.shards.detach_all();
+    }
+}
+
 /// A running gateway.
 ///
 /// Dropping it closes all sessions at once; [`stop`](Self::stop) does so gently.
 #[derive(Debug)]
 pub struct Gateway {
-    shared: Arc<Shared>,
-    phase: watch::Sender<Phase>,
-    shards: JoinSet<()>,
-    tasks: JoinSet<()>,
+    running: Running,
     address: SocketAddr,
 }
 
@@ -196,7 +294,7 @@ impl Gateway {
 
     /// A handle that publishes and looks, cheap to clone.
     pub fn handle(&self) -> GatewayHandle {
-        GatewayHandle { shared: self.shared.clone() }
+        GatewayHandle { shared: self.running.shared.clone() }
     }
 
     /// Stops: takes no more connections, closes the sessions spread over the configured time with a code that
@@ -204,27 +302,37 @@ impl Gateway {
     ///
     /// # Cancel safety
     /// When dropped everything ends at once.
-    pub async fn stop(mut self) {
-        let spread = self.shared.config.session.drain + self.shared.config.session.close_timeout;
-        self.phase.send_replace(Phase::Draining);
-        let all_gone = async {
-            while self.shards.join_next().await.is_some() {}
-            while self.shared.metrics.connections.load(Ordering::Relaxed) > 0 {
-                tokio::time::sleep(STOP_STEP).await;
-            }
-        };
-        // Whoever is still here after the deadline is cut off below.
-        drop(tokio::time::timeout(spread + STOP_STEP, all_gone).await);
-        self.phase.send_replace(Phase::Stopped);
-        self.tasks.shutdown().await;
+    pub async fn stop(self) {
+        self.running.stop().await;
     }
 }
 
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        self.phase.send_replace(Phase::Stopped);
-        // The shards close their sessions on their own and then end.
-        self.shards.detach_all();
+/// A running gateway that listens on nothing: another HTTP server hands it requests.
+///
+/// Dropping it closes all sessions at once; [`stop`](Self::stop) does so gently.
+#[derive(Debug)]
+pub struct MountedGateway {
+    running: Running,
+}
+
+impl MountedGateway {
+    /// What the server mounts. It answers 503 to new sessions once the gateway stops.
+    pub fn service(&self) -> GatewayService {
+        GatewayService::new(self.running.shared.clone())
+    }
+
+    /// A handle that publishes and looks, cheap to clone.
+    pub fn handle(&self) -> GatewayHandle {
+        GatewayHandle { shared: self.running.shared.clone() }
+    }
+
+    /// Stops: opens no more sessions, closes those that are open spread over the configured time with a code that
+    /// makes clients come back elsewhere, and ends all tasks.
+    ///
+    /// # Cancel safety
+    /// When dropped everything ends at once.
+    pub async fn stop(self) {
+        self.running.stop().await;
     }
 }
 
@@ -251,15 +359,21 @@ impl GatewayHandle {
         published
     }
 
-    /// Reads the keys of tokens anew, as after a rotation. Sessions go on.
+    /// Reads the keys of tokens, and certificate and key of TLS, anew, as after a rotation. Sessions go on.
     ///
     /// # Errors
-    /// What is wrong with the file; the old keys stay then.
+    /// What is wrong with a file; what it was read for before stays then, and the others are new.
     pub fn reload(&self) -> Result<(), ConfigError> {
-        match (&self.shared.rules.tokens, &self.shared.config.token) {
+        let config = &self.shared.config;
+        let tokens = match (&self.shared.rules.tokens, &config.token) {
             (Some(tokens), Some(config)) => tokens.reload(config),
             _ => Ok(()),
-        }
+        };
+        let tls = match (&self.shared.tls, &config.tls) {
+            (Some(tls), Some(config)) => tls.reload(config),
+            _ => Ok(()),
+        };
+        tokens.and(tls)
     }
 
     /// Whether publications can be delivered now; what `/readyz` says.

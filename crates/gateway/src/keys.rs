@@ -66,6 +66,11 @@ impl Key {
         Self { id: None, algorithm: None, kind: Kind::Hmac(secret.as_bytes().to_vec()) }
     }
 
+    /// Whether the document gives it this name.
+    pub(crate) fn is_named(&self, id: &str) -> bool {
+        self.id.as_deref() == Some(id)
+    }
+
     /// Whether `signature` signs `message` in the way that the token's header names.
     pub(crate) fn signs(&self, algorithm: &str, id: Option<&str>, message: &[u8], signature: &[u8]) -> bool {
         if self.algorithm.as_deref().is_some_and(|own| own != algorithm) {

@@ -17,6 +17,7 @@
 //! | feature | default | what it brings |
 //! |---|---|---|
 //! | `redis` | yes | the broker over any Redis topology |
+//! | `tls` | no | TLS of the gateway's own |
 
 mod api;
 pub mod broker;
@@ -40,14 +41,16 @@ mod ws;
 pub use broker::{Broker, MemoryBroker, Published, RedisBroker};
 pub use config::{
     ApiConfig, BrokerKind, GatewayConfig, LimitsConfig, OutageConfig, PusherConfig, RedisConfig,
-    SessionConfig, TokenConfig,
+    SessionConfig, TlsConfig, TokenConfig,
 };
+pub use driver::service::{GatewayBody, GatewayService};
 pub use error::{BrokerError, ConfigError, Error};
-pub use gateway::{Gateway, GatewayBuilder, GatewayHandle};
+pub use gateway::{Gateway, GatewayBuilder, GatewayHandle, MountedGateway};
 pub use hub::{Deliveries, Reservation};
 pub use namespace::{Access, ChannelOptions, Namespace};
 pub use presence::Member;
 pub use publication::{Channel, Epoch, Position, Publication, json_line};
+pub use token::{Authenticator, Permission, Rejected};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

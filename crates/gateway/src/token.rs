@@ -12,13 +12,66 @@ use crate::keys::{Key, read as read_keys};
 use arc_swap::ArcSwap;
 use serde::Deserialize;
 use std::sync::Arc;
+use tokio::sync::Notify;
 
 /// Bytes of a token; a longer one is refused unread.
 const MAX_TOKEN: usize = 8 * 1024;
 
+/// Checks clients' tokens in a way of your own, in place of the gateway's JWT.
+///
+/// ```
+/// use evenkeel_gateway::{Authenticator, Permission, Rejected};
+///
+/// /// Lets in everybody who knows the word of the day.
+/// #[derive(Debug)]
+/// struct Word(String);
+///
+/// impl Authenticator for Word {
+///     fn verify(&self, token: &str, _now: u64) -> Result<Permission, Rejected> {
+///         let (user, word) = token.split_once(':').ok_or(Rejected::Invalid)?;
+///         if word == self.0 { Ok(Permission::user(user)) } else { Err(Rejected::Invalid) }
+///     }
+/// }
+/// ```
+pub trait Authenticator: Send + Sync + std::fmt::Debug + 'static {
+    /// Checks a token at `now`, in seconds since 1970: when a client connects, when it brings a fresh token, and when
+    /// it brings one for a channel. Runs in the session's task, so it must not block.
+    ///
+    /// # Errors
+    /// Why the token is not accepted.
+    fn verify(&self, token: &str, now: u64) -> Result<Permission, Rejected>;
+}
+
+/// What a token permits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Permission {
+    /// The user.
+    pub user: String,
+    /// The one channel that the token opens for its user; empty in a token that says who a client is.
+    pub channel: String,
+    /// The end of its life, in seconds since 1970. Default: none, for ever.
+    pub expires: Option<u64>,
+    /// What others may see of the client on channels with presence, JSON. Default: none; what is no JSON is left out.
+    pub info: Option<String>,
+}
+
+impl Permission {
+    /// Says who a client is, for ever.
+    pub fn user(user: impl Into<String>) -> Self {
+        Self { user: user.into(), ..Self::default() }
+    }
+}
+
 /// Checks tokens.
 pub(crate) struct Verifier {
+    own: Option<Arc<dyn Authenticator>>,
+    /// Of the settings and the files that they name.
     keys: ArcSwap<Vec<Key>>,
+    /// Of the URL that they name.
+    fetched: ArcSwap<Vec<Key>>,
+    /// A token named a key that is not known, or the keys are wanted anew.
+    missed: Notify,
     pub(crate) anonymous: bool,
 }
 
@@ -40,16 +93,20 @@ fn keys(config: &TokenConfig) -> Result<Vec<Key>, ConfigError> {
         let read = read_keys(&document);
         keys.extend(read.ok_or_else(|| wrong(format!("{} has no key that is known here", file.display())))?);
     }
-    if keys.is_empty() {
-        return Err(ConfigError::new("token.hmac_secret", "must not be empty unless jwks_file is given"));
+    if keys.is_empty() && config.jwks_url.is_none() {
+        let problem = "must not be empty unless jwks_file or jwks_url is given";
+        return Err(ConfigError::new("token.hmac_secret", problem));
     }
     Ok(keys)
 }
 
 /// Why a token is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rejected {
+#[expect(clippy::exhaustive_enums, reason = "clients are told of these two alone")]
+pub enum Rejected {
+    /// It was good once: the client is to bring a fresh one.
     Expired,
+    /// It is none of ours.
     Invalid,
 }
 
@@ -71,6 +128,14 @@ pub(crate) struct Claims {
     nbf: Option<u64>,
 }
 
+impl From<Permission> for Claims {
+    fn from(permission: Permission) -> Self {
+        let Permission { user, channel, expires, info } = permission;
+        let info = info.and_then(|info| serde_json::value::RawValue::from_string(info).ok());
+        Self { sub: user, channel, info, exp: expires, nbf: None }
+    }
+}
+
 #[derive(Deserialize)]
 struct Header {
     alg: String,
@@ -82,18 +147,50 @@ struct Header {
 impl Verifier {
     /// Makes one of the keys that the settings name.
     pub(crate) fn new(config: &TokenConfig) -> Result<Self, ConfigError> {
-        Ok(Self { keys: ArcSwap::from_pointee(keys(config)?), anonymous: config.anonymous })
+        Ok(Self { keys: ArcSwap::from_pointee(keys(config)?), ..Self::empty(config.anonymous) })
+    }
+
+    /// Makes one that leaves the checks to another.
+    pub(crate) fn by(own: Arc<dyn Authenticator>, anonymous: bool) -> Self {
+        Self { own: Some(own), ..Self::empty(anonymous) }
+    }
+
+    fn empty(anonymous: bool) -> Self {
+        Self {
+            own: None,
+            keys: ArcSwap::default(),
+            fetched: ArcSwap::default(),
+            missed: Notify::new(),
+            anonymous,
+        }
     }
 
     /// Reads the keys anew. With an error the old ones stay.
     pub(crate) fn reload(&self, config: &TokenConfig) -> Result<(), ConfigError> {
+        if self.own.is_some() {
+            return Ok(());
+        }
+        self.missed.notify_one();
         self.keys.store(Arc::new(keys(config)?));
         Ok(())
     }
 
+    /// Takes the keys of the URL in place of those that it gave before.
+    pub(crate) fn set_fetched(&self, keys: Vec<Key>) {
+        self.fetched.store(Arc::new(keys));
+    }
+
+    /// Waits until the keys of the URL are worth another look.
+    pub(crate) async fn missed(&self) {
+        self.missed.notified().await;
+    }
+
     /// Checks a token at `now`, in seconds since 1970.
     pub(crate) fn verify(&self, token: &str, now: u64) -> Result<Claims, Rejected> {
-        let claims = self.claims(token).ok_or(Rejected::Invalid)?;
+        let claims = match &self.own {
+            Some(own) => own.verify(token, now)?.into(),
+            None => self.claims(token).ok_or(Rejected::Invalid)?,
+        };
         if claims.nbf.is_some_and(|begin| begin > now) {
             return Err(Rejected::Invalid);
         }
@@ -116,9 +213,12 @@ impl Verifier {
         }
         let signature = decode(signature)?;
         let id = header.kid.as_deref();
-        let signs =
-            self.keys.load().iter().any(|key| key.signs(&header.alg, id, signed.as_bytes(), &signature));
-        if !signs {
+        let (keys, fetched) = (self.keys.load(), self.fetched.load());
+        let mut all = keys.iter().chain(fetched.iter());
+        if !all.clone().any(|key| key.signs(&header.alg, id, signed.as_bytes(), &signature)) {
+            if id.is_some_and(|id| !all.any(|key| key.is_named(id))) {
+                self.missed.notify_one();
+            }
             return None;
         }
         serde_json::from_slice(&decode(payload)?).ok()
@@ -127,11 +227,12 @@ impl Verifier {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::{Claims, Rejected, TokenConfig, Verifier};
+    use super::{Authenticator, Claims, Permission, Rejected, TokenConfig, Verifier};
     use base64::Engine;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use hmac::{Hmac, KeyInit, Mac};
     use sha2::Sha256;
+    use std::sync::Arc;
 
     pub(crate) const SECRET: &str = "a secret of servers";
     const NOW: u64 = 1_000;
@@ -144,7 +245,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn verifier(secret: &str) -> Verifier {
-        let config = TokenConfig { hmac_secret: secret.to_owned(), jwks_file: None, anonymous: false };
+        let config = TokenConfig { hmac_secret: secret.to_owned(), ..TokenConfig::default() };
         Verifier::new(&config).unwrap()
     }
 
@@ -161,6 +262,28 @@ pub(crate) mod tests {
         // The example of RFC 7515, appendix A.1, has another header but the same rules.
         let known = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6IkpvaG4gRG9lIiwiaWF0IjoxNTE2MjM5MDIyfQ.SflKxwRJSMeKKF2QT4fwpMeJf36POk6yJV_adQssw5c";
         assert_eq!(verifier("your-256-bit-secret").verify(known, NOW).unwrap().sub, "1234567890");
+    }
+
+    #[derive(Debug)]
+    struct Own;
+
+    impl Authenticator for Own {
+        fn verify(&self, token: &str, _now: u64) -> Result<Permission, Rejected> {
+            let user = token.strip_prefix("own:").ok_or(Rejected::Invalid)?;
+            let info = Some(if user == "u1" { "{\"a\":1}" } else { "no json" }.to_owned());
+            Ok(Permission { expires: Some(NOW + 1), info, ..Permission::user(user) })
+        }
+    }
+
+    #[test]
+    fn checks_of_ones_own_take_the_place_of_ours() {
+        let verifier = Verifier::by(Arc::new(Own), false);
+        let claims = verifier.verify("own:u1", NOW).unwrap();
+        assert_eq!((&*claims.sub, claims.info.unwrap().get()), ("u1", "{\"a\":1}"));
+        assert!(verifier.verify("own:u2", NOW).unwrap().info.is_none());
+        assert_eq!(verifier.verify("own:u1", NOW + 1).err(), Some(Rejected::Expired));
+        let ours = token(r#"{"alg":"HS256"}"#, r#"{"sub":"u1"}"#, SECRET);
+        assert_eq!(verifier.verify(&ours, NOW).err(), Some(Rejected::Invalid));
     }
 
     #[test]

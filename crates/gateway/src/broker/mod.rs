@@ -63,6 +63,25 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
         options: &'a Arc<ChannelOptions>,
     ) -> BoxFuture<'a, Result<Published, BrokerError>>;
 
+    /// Publishes as [`publish`](Self::publish) does, and then waits at most `within` until `replicas` replicas have the
+    /// publication; gives how many certainly do, which may be fewer. Default: unsupported.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish); [`BrokerError::Unsupported`], with nothing published, on a channel that keeps no
+    /// history: there is nothing that a replica could have.
+    ///
+    /// # Cancel safety
+    /// When dropped the publication may or may not be published.
+    fn publish_durably<'a>(
+        &'a self,
+        _channel: &'a Channel,
+        _data: Bytes,
+        _options: &'a Arc<ChannelOptions>,
+        (_replicas, _within): (u32, Duration),
+    ) -> BoxFuture<'a, Result<(Published, u32), BrokerError>> {
+        Box::pin(std::future::ready(Err(BrokerError::Unsupported)))
+    }
+
     /// Reads the history of a channel. A channel that never had one gets an epoch by this.
     ///
     /// # Errors

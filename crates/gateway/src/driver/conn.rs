@@ -3,6 +3,7 @@
 //! Shards write to the socket themselves as long as it takes what they give; the session's task only waits for
 //! a socket that was full. So a publication wakes no task of a session that keeps up.
 
+use super::socket::Socket;
 use crate::hub::Who;
 use crate::hub::shard::Sink;
 use crate::metrics::Metrics;
@@ -18,11 +19,10 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
-use tokio::net::TcpStream;
 
 /// One session's connection.
 pub(crate) struct Conn {
-    stream: TcpStream,
+    socket: Socket,
     state: Mutex<State>,
     /// Wakes the session's task.
     task: AtomicWaker,
@@ -78,13 +78,13 @@ impl fmt::Debug for Conn {
 impl Conn {
     /// Makes one for a protocol, with or without compression.
     pub(crate) fn new(
-        stream: TcpStream,
+        socket: Socket,
         (protocol, deflate): (Protocol, bool),
         bounds: Bounds,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
-            stream,
+            socket,
             state: Mutex::default(),
             task: AtomicWaker::new(),
             slot: AtomicUsize::new(usize::MAX),
@@ -100,8 +100,8 @@ impl Conn {
         }
     }
 
-    pub(crate) fn stream(&self) -> &TcpStream {
-        &self.stream
+    pub(crate) fn socket(&self) -> &Socket {
+        &self.socket
     }
 
     /// Ends the session. With `drop_queued` the last frame goes out before anything that still waits.
@@ -129,11 +129,7 @@ impl Conn {
         }
         let mut wrote = false;
         let written = state.outbox.write(|slices| {
-            let result = match slices {
-                // One buffer is cheaper to send than a list of one.
-                [only] => self.stream.try_write(only),
-                _ => self.stream.try_write_vectored(slices),
-            };
+            let result = self.socket.try_write_vectored(slices);
             wrote |= result.is_ok();
             result
         });
@@ -142,7 +138,7 @@ impl Conn {
         }
         let wake = match written {
             Written::Blocked => true,
-            Written::Drained => state.outbox.is_closing(),
+            Written::Drained => state.outbox.is_closing() || !self.socket.is_flushed(),
             Written::Failed => {
                 state.failed = true;
                 true
@@ -172,7 +168,7 @@ impl Conn {
         if self.poll_drained(cx) == Poll::Ready(false) {
             return Poll::Ready(Wake::Gone);
         }
-        match self.stream.poll_read_ready(cx) {
+        match self.socket.poll_read_ready(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(())) => Poll::Ready(Wake::Readable),
             Poll::Ready(Err(_gone)) => Poll::Ready(Wake::Gone),
@@ -188,14 +184,15 @@ impl Conn {
                     return Poll::Ready(false);
                 }
                 if state.outbox.is_empty() {
-                    return Poll::Ready(true);
+                    drop(state);
+                    return self.socket.poll_flush(cx).map(|flushed| flushed.is_ok());
                 }
                 if !state.outbox.is_blocked() && !state.outbox.is_closing() {
                     // Whoever queued it flushes it.
                     return Poll::Pending;
                 }
             }
-            match self.stream.poll_write_ready(cx) {
+            match self.socket.poll_write_ready(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(())) => self.flush(),
                 Poll::Ready(Err(_gone)) => return Poll::Ready(false),
@@ -290,12 +287,15 @@ impl Sink for Conn {
     fn write_now(&self, frame: &Bytes) {
         let mut state = self.state.lock();
         let (pushed, written) =
-            state.outbox.write_now(frame, self.bounds, |bytes| self.stream.try_write(bytes));
+            state.outbox.write_now(frame, self.bounds, |bytes| self.socket.try_write(bytes));
         if (pushed, written) == (Pushed::Queued, Written::Drained) {
             drop(state);
             // Read before it is written, as the line is shared with the session's task.
             if !self.progress.load(Ordering::Relaxed) {
                 self.progress.store(true, Ordering::Relaxed);
+            }
+            if !self.socket.is_flushed() {
+                self.task.wake();
             }
             return;
         }

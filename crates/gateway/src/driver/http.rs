@@ -1,12 +1,13 @@
 //! Everything that is no WebSocket: health, metrics and the server API, over hyper.
 
 use super::shared::{Phase, Shared, reached};
+use super::socket::Io;
 use crate::api;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use hyper::body::Body;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
@@ -15,16 +16,18 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 /// Bytes of a request's body unless the settings say otherwise.
 const MAX_BODY: usize = 4 << 20;
 
+/// What a request's body may fail with.
+type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
 /// Serves one connection whose first bytes were read already.
-pub(crate) async fn serve(
+pub(crate) async fn serve<S: Io>(
     shared: Arc<Shared>,
-    stream: TcpStream,
+    stream: S,
     read: Vec<u8>,
     mut phase: watch::Receiver<Phase>,
 ) {
@@ -51,7 +54,11 @@ pub(crate) async fn serve(
     }
 }
 
-async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Full<Bytes>> {
+/// Answers a request that opens no session.
+pub(super) async fn answer<B>(shared: &Shared, request: Request<B>) -> Response<Full<Bytes>>
+where
+    B: Body<Error: Into<BodyError>>,
+{
     let path = request.uri().path().to_owned();
     if let Some(method) = path.strip_prefix("/api/") {
         return server_api(shared, method, request).await;
@@ -78,7 +85,10 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Full<By
     }
 }
 
-async fn server_api(shared: &Shared, method: &str, request: Request<Incoming>) -> Response<Full<Bytes>> {
+async fn server_api<B>(shared: &Shared, method: &str, request: Request<B>) -> Response<Full<Bytes>>
+where
+    B: Body<Error: Into<BodyError>>,
+{
     let Some(key) = shared.config.api.key.as_deref() else {
         return text(StatusCode::NOT_FOUND, "there is nothing here");
     };
@@ -103,7 +113,10 @@ async fn server_api(shared: &Shared, method: &str, request: Request<Incoming>) -
     }
 }
 
-async fn pusher_api(shared: &Shared, rest: &str, request: Request<Incoming>) -> Response<Full<Bytes>> {
+async fn pusher_api<B>(shared: &Shared, rest: &str, request: Request<B>) -> Response<Full<Bytes>>
+where
+    B: Body<Error: Into<BodyError>>,
+{
     let method = request.method().as_str().to_owned();
     let path = request.uri().path().to_owned();
     let query = request.uri().query().unwrap_or_default().to_owned();
@@ -126,7 +139,7 @@ fn same_secret(given: &[u8], key: &[u8]) -> bool {
     given.len() == key.len() && differences == 0
 }
 
-fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+pub(super) fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
@@ -134,12 +147,12 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
 }
 
 /// A stream that gives back the bytes that were read to see what it is.
-struct Rewound {
+struct Rewound<S> {
     read: Bytes,
-    stream: TcpStream,
+    stream: S,
 }
 
-impl AsyncRead for Rewound {
+impl<S: Io> AsyncRead for Rewound<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -154,7 +167,7 @@ impl AsyncRead for Rewound {
     }
 }
 
-impl AsyncWrite for Rewound {
+impl<S: Io> AsyncWrite for Rewound<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }

@@ -1,4 +1,4 @@
-//! The opening of a connection: accept, the request's head within its deadline, and where it goes from there.
+//! The opening of a connection: the request's head within its deadline, and where it goes from there.
 
 use super::clock;
 use super::conn::Conn;
@@ -6,60 +6,34 @@ use super::http;
 use super::route::{Admitted, Route, refusal, route};
 use super::session::Task;
 use super::shared::{Phase, Shared, reached};
+use super::socket::{Io, Socket};
 use crate::hub::Command;
 use crate::metrics::Metrics;
 use crate::ws::handshake::Head;
 use std::io;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// Header fields of a request at most.
 const MAX_HEADERS: usize = 64;
-/// Wait after an accept that failed for want of descriptors or memory.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// The answer at the limit of connections.
-const FULL: &[u8] =
-    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-
-/// Accepts connections until the gateway drains.
-pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener, mut phase: watch::Receiver<Phase>) {
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            _ = phase.changed() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let Ok((stream, peer)) = accepted else {
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            continue;
-        };
-        Metrics::count(&shared.metrics.accepted);
-        let open = shared.metrics.connections.fetch_add(1, Ordering::Relaxed);
-        let limits = &shared.config.limits;
-        let (here, fresh) = shared.doors.enter(peer.ip(), limits, clock::now());
-        let guard = Counted { shared: shared.clone(), peer: here.then(|| peer.ip()) };
-        if !fresh || usize::try_from(open).unwrap_or(0) >= limits.max_connections {
-            Metrics::count(&shared.metrics.refused);
-            // A fresh socket takes so little at once; if it does not, the client learns it from the close.
-            drop(stream.try_write(FULL));
-            drop(guard);
-            continue;
-        }
-        tokio::spawn(connection(guard, stream));
-    }
-}
 
 /// Counts a connection as open while it lives.
-struct Counted {
+pub(super) struct Counted {
     shared: Arc<Shared>,
     /// The address, where connections of one are counted.
     peer: Option<IpAddr>,
+}
+
+impl Counted {
+    /// Takes over what was counted.
+    pub(super) fn new(shared: Arc<Shared>, peer: Option<IpAddr>) -> Self {
+        Self { shared, peer }
+    }
 }
 
 impl Drop for Counted {
@@ -71,9 +45,13 @@ impl Drop for Counted {
     }
 }
 
-async fn connection(guard: Counted, stream: TcpStream) {
+/// What takes a connection to the point where its session is connected; it gives none when it never was one.
+pub(super) type Opening = Pin<Box<dyn Future<Output = Option<Box<Task>>> + Send>>;
+
+/// Serves one connection to its end.
+pub(super) async fn connection(guard: Counted, opening: Opening) {
     // Both ends of a connection's life are boxed, so that the task of an idle session is small.
-    let Some(mut task) = Box::pin(open(&guard.shared, stream)).await else { return };
+    let Some(mut task) = opening.await else { return };
     guard.shared.metrics.sessions.fetch_add(1, Ordering::Relaxed);
     task.run().await;
     guard.shared.metrics.sessions.fetch_sub(1, Ordering::Relaxed);
@@ -81,15 +59,39 @@ async fn connection(guard: Counted, stream: TcpStream) {
 }
 
 /// Takes a connection to the point where its session is connected; `None` when it never was one.
-async fn open(shared: &Arc<Shared>, mut stream: TcpStream) -> Option<Box<Task>> {
-    let mut phase = shared.phase.clone();
+pub(super) async fn open(shared: Arc<Shared>, stream: TcpStream) -> Option<Box<Task>> {
+    let shared = &shared;
     // Without it small frames would wait for acknowledgements; a socket that refuses works all the same.
     drop(stream.set_nodelay(true));
-    let deadline = shared.config.session.handshake_timeout;
+    let deadline = Instant::from_std(clock::now() + shared.config.session.handshake_timeout);
+    let Some(tls) = &shared.tls else {
+        return serve(shared, stream, Socket::Tcp, deadline).await;
+    };
+    let mut phase = shared.phase.clone();
+    let secured = tokio::select! {
+        biased;
+        () = reached(&mut phase, Phase::Stopped) => return None,
+        secured = timeout_at(deadline, tls.accept(stream)) => secured,
+    };
+    let Ok(Ok(stream)) = secured else {
+        Metrics::count(&shared.metrics.handshake_failed);
+        return None;
+    };
+    serve(shared, stream, Socket::other, deadline).await
+}
+
+/// Reads the request on a stream of either kind, and does what it asks for.
+async fn serve<S: Io + 'static>(
+    shared: &Arc<Shared>,
+    mut stream: S,
+    socket: fn(S) -> Socket,
+    deadline: Instant,
+) -> Option<Box<Task>> {
+    let mut phase = shared.phase.clone();
     let head = tokio::select! {
         biased;
         () = reached(&mut phase, Phase::Stopped) => return None,
-        head = timeout(deadline, read_head(shared, &mut stream)) => head,
+        head = timeout_at(deadline, read_head(shared, &mut stream)) => head,
     };
     let Ok(Ok(read)) = head else {
         Metrics::count(&shared.metrics.handshake_failed);
@@ -102,27 +104,34 @@ async fn open(shared: &Arc<Shared>, mut stream: TcpStream) -> Option<Box<Task>> 
         }
         Route::Refused(answer) => {
             Metrics::count(&shared.metrics.handshake_failed);
-            drop(timeout(shared.config.session.close_timeout, stream.write_all(&answer)).await);
+            drop(timeout(shared.config.session.close_timeout, say(&mut stream, &answer)).await);
             None
         }
         Route::Session(session) => {
-            if stream.write_all(&session.answer).await.is_err() {
+            if !matches!(timeout_at(deadline, say(&mut stream, &session.answer)).await, Ok(Ok(()))) {
                 return None;
             }
             let rest = read.bytes.get(read.head..).unwrap_or_default().to_vec();
-            start(shared, stream, session, rest).await
+            start(shared, socket(stream), session, rest).await
         }
     }
 }
 
-async fn start(
+/// Writes, and sees to it that nothing stays behind in a stream that gathers.
+async fn say(stream: &mut impl Io, bytes: &[u8]) -> io::Result<()> {
+    stream.write_all(bytes).await?;
+    stream.flush().await
+}
+
+/// Begins a session on its stream; `rest` is what the client said already.
+pub(super) async fn start(
     shared: &Arc<Shared>,
-    stream: TcpStream,
+    socket: Socket,
     session: Box<Admitted>,
     rest: Vec<u8>,
 ) -> Option<Box<Task>> {
     let deflate = session.deflate;
-    let conn = Conn::new(stream, (session.protocol, deflate), shared.bounds(), shared.metrics.clone());
+    let conn = Conn::new(socket, (session.protocol, deflate), shared.bounds(), shared.metrics.clone());
     let conn = Arc::new(conn);
     let shard = shared.pick_shard();
     shared.hub.tell(shard, Command::Attach(conn.clone())).await;
@@ -141,7 +150,7 @@ struct Read {
     route: Route,
 }
 
-async fn read_head(shared: &Arc<Shared>, stream: &mut TcpStream) -> io::Result<Read> {
+async fn read_head(shared: &Arc<Shared>, stream: &mut impl Io) -> io::Result<Read> {
     let most = shared.config.limits.max_head;
     let mut bytes = Vec::with_capacity(1_024);
     loop {
@@ -163,13 +172,12 @@ async fn read_head(shared: &Arc<Shared>, stream: &mut TcpStream) -> io::Result<R
             }
             Ok(httparse::Status::Partial) if bytes.len() < most => {}
             Ok(httparse::Status::Partial) => {
-                stream
-                    .write_all(&refusal(431, "Request Header Fields Too Large", "the head is too long"))
-                    .await?;
+                let answer = refusal(431, "Request Header Fields Too Large", "the head is too long");
+                say(stream, &answer).await?;
                 return Err(io::ErrorKind::InvalidData.into());
             }
             Err(_bad) => {
-                stream.write_all(&refusal(400, "Bad Request", "this is no HTTP/1.1 request")).await?;
+                say(stream, &refusal(400, "Bad Request", "this is no HTTP/1.1 request")).await?;
                 return Err(io::ErrorKind::InvalidData.into());
             }
         }

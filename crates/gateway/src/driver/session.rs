@@ -20,11 +20,9 @@ use crate::wire::{Farewell, Protocol};
 use crate::ws::close::CloseCode;
 use crate::ws::decode::{Decoder, Event};
 use crate::ws::{Opcode, encode};
-use socket2::SockRef;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
-use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -144,16 +142,16 @@ impl Task {
         if !poll_fn(|cx| self.conn.poll_drained(cx)).await {
             return;
         }
-        if SockRef::from(self.conn.stream()).shutdown(Shutdown::Write).is_err() {
+        if poll_fn(|cx| self.conn.socket().poll_shutdown(cx)).await.is_err() {
             return;
         }
         // Hanging up with bytes unread would reset the connection, and the close frame with it.
         loop {
-            if self.conn.stream().readable().await.is_err() {
+            if poll_fn(|cx| self.conn.socket().poll_read_ready(cx)).await.is_err() {
                 return;
             }
             let mut rest = [0; 1024];
-            match self.conn.stream().try_read(&mut rest) {
+            match self.conn.socket().try_read(&mut rest) {
                 Ok(0) => return,
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -163,7 +161,7 @@ impl Task {
     }
 
     fn read(&mut self) -> Heard {
-        READ_BUFFER.with_borrow_mut(|buffer| match self.conn.stream().try_read(buffer) {
+        READ_BUFFER.with_borrow_mut(|buffer| match self.conn.socket().try_read(buffer) {
             Ok(0) => Heard { asked: false, last: Some(Last::Gone) },
             Ok(read) => {
                 self.conn.heard();

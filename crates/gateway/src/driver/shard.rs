@@ -1,7 +1,7 @@
 //! The task of one shard: takes its queue in waves, then flushes every session that got something, once.
 
 use super::conn::Conn;
-use super::shared::{Phase, Shared};
+use super::shared::{Phase, Shared, reached};
 use crate::hub::shard::Shard;
 use crate::hub::{Command, SHARD_QUEUE};
 use crate::metrics::Metrics;
@@ -38,7 +38,7 @@ pub(crate) async fn run(
                 tick = tick.wrapping_add(1);
                 heartbeat(&shared, &shard, tick);
             }
-            _ = phase.changed() => break,
+            () = reached(&mut phase, Phase::Draining) => break,
             taken = commands.recv_many(&mut wave, WAVE) => {
                 if taken == 0 {
                     break;
@@ -115,12 +115,18 @@ async fn drain(
 ) {
     let spread = shared.config.session.drain;
     let steps = usize::try_from(spread.as_millis() / DRAIN_STEP.as_millis()).unwrap_or(1).max(1);
+    // Few sessions are spread as far as many.
+    let groups = shard.sessions().clamp(1, steps);
+    let mut next = 0;
     let mut dirty = Vec::new();
     for step in 0..steps {
         if *phase.borrow() == Phase::Stopped {
             break;
         }
-        shard.visit(step, steps, say_goodbye);
+        if step * groups >= next * steps {
+            shard.visit(next, groups, say_goodbye);
+            next += 1;
+        }
         // Publications go on for those who are still here.
         let until = tokio::time::Instant::from_std(super::clock::now() + DRAIN_STEP);
         loop {

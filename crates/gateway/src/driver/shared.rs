@@ -1,5 +1,6 @@
 //! What all tasks of one gateway share.
 
+use super::tls::Tls;
 use crate::config::{GatewayConfig, PusherConfig};
 use crate::doors::Doors;
 use crate::hub::Hub;
@@ -15,25 +16,34 @@ use tokio::sync::watch;
 /// How far a gateway is from its end.
 ///
 /// ```text
-/// running --stop()--> draining --all gone or deadline--> stopped
-///        +------------drop---------------------------------^
+/// running --stop()--> leaving --listener closed--> draining --all gone or deadline--> stopped
+///        +------------------------------drop-------------------------------------------^
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
+    /// Sessions are closed.
     Draining,
+    /// The port is given up; sessions go on.
+    Leaving,
     Running,
     Stopped,
 }
 
+impl Phase {
+    const fn order(self) -> u8 {
+        match self {
+            Self::Running => 0,
+            Self::Leaving => 1,
+            Self::Draining => 2,
+            Self::Stopped => 3,
+        }
+    }
+}
+
 /// Waits until the gateway is at `least` so far; the end of the gateway counts.
 pub(crate) async fn reached(phase: &mut watch::Receiver<Phase>, least: Phase) {
-    let far = |now: &Phase| match least {
-        Phase::Running => true,
-        Phase::Draining => *now != Phase::Running,
-        Phase::Stopped => *now == Phase::Stopped,
-    };
     // An error says that the gateway is gone.
-    drop(phase.wait_for(far).await);
+    drop(phase.wait_for(|now| now.order() >= least.order()).await);
 }
 
 /// What all tasks of one gateway share.
@@ -51,6 +61,8 @@ pub(crate) struct Shared {
     /// Who is here, on channels that keep presence.
     pub(crate) members: Registry,
     pub(crate) doors: Doors,
+    /// Encrypts every connection, where it is set.
+    pub(crate) tls: Option<Tls>,
 }
 
 impl Shared {

@@ -119,6 +119,24 @@ async fn the_server_api_ends_subscriptions_and_sessions() {
 }
 
 #[tokio::test]
+async fn durability_that_cannot_be_had_is_refused_before_anything_is_published() {
+    let gateway = gateway().await;
+    let address = gateway.local_addr();
+    let mut peer = Peer::connect(address).await;
+    peer.subscribe("kept:1").await;
+    // The memory of one process has no replicas.
+    for (durability, code) in [("replicas(1)", 108), ("replicas(0)", 107), ("twice", 107)] {
+        let request = json!({"channel":"kept:1","data":1,"durability":durability});
+        assert_eq!(api(address, "publish", request).await["error"]["code"], code, "{durability}");
+    }
+    let many = json!({"channels":["kept:1"],"data":1,"durability":"replicas(1)"});
+    assert_eq!(api(address, "broadcast", many).await["result"]["responses"][0]["error"]["code"], 108);
+    api(address, "publish", json!({"channel":"kept:1","data":2})).await;
+    assert_eq!(peer.json().await["push"]["pub"]["data"], 2);
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn pushers_rest_api_publishes_what_is_signed() {
     let gateway = gateway().await;
     let address = gateway.local_addr();

@@ -12,9 +12,14 @@ mod centrifugo;
 mod deflate;
 mod hostile;
 mod http;
+mod jwks;
+mod mounted;
 mod npm;
 mod peer;
 mod presence;
 mod pusher;
+mod restart;
 mod start;
 mod streams;
+#[cfg(feature = "tls")]
+mod tls;

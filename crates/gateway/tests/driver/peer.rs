@@ -4,12 +4,12 @@ use crate::start::DEADLINE;
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-pub(crate) struct Peer {
-    pub(crate) stream: TcpStream,
+pub(crate) struct Peer<S = TcpStream> {
+    pub(crate) stream: S,
     lines: VecDeque<Value>,
 }
 
@@ -26,16 +26,27 @@ pub(crate) enum Frame {
 impl Peer {
     /// Opens a WebSocket at `path`.
     pub(crate) async fn open(address: SocketAddr, path: &str) -> Self {
-        let mut stream = TcpStream::connect(address).await.unwrap();
+        Self::over(TcpStream::connect(address).await.unwrap(), path).await
+    }
+
+    /// Opens a WebSocket and connects in Centrifugo's protocol.
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
+        Self::connect_over(TcpStream::connect(address).await.unwrap()).await
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
+    /// Opens a WebSocket at `path` over a stream that stands.
+    pub(crate) async fn over(mut stream: S, path: &str) -> Self {
         stream.write_all(request(path, "").as_bytes()).await.unwrap();
         let head = read_head(&mut stream).await;
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
         Self { stream, lines: VecDeque::new() }
     }
 
-    /// Opens a WebSocket and connects in Centrifugo's protocol.
-    pub(crate) async fn connect(address: SocketAddr) -> Self {
-        let mut peer = Self::open(address, "/connection/websocket").await;
+    /// Opens a WebSocket over a stream that stands, and connects in Centrifugo's protocol.
+    pub(crate) async fn connect_over(stream: S) -> Self {
+        let mut peer = Self::over(stream, "/connection/websocket").await;
         peer.say("{\"id\":1,\"connect\":{}}").await;
         assert!(peer.json().await["connect"]["client"].is_string());
         peer
@@ -65,6 +76,9 @@ impl Peer {
             }
             match self.next().await {
                 Frame::Text(text) if text == "{}" => self.say("{}").await,
+                Frame::Text(text) if text.contains("\"pusher:ping\"") => {
+                    self.say(r#"{"event":"pusher:pong","data":{}}"#).await;
+                }
                 Frame::Text(text) => {
                     self.lines.extend(text.lines().map(|line| serde_json::from_str(line).unwrap()));
                 }
@@ -146,7 +160,7 @@ pub(crate) fn encode(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Reads the head of an HTTP answer, and not a byte more.
-pub(crate) async fn read_head(stream: &mut TcpStream) -> String {
+pub(crate) async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut head = Vec::new();
     let read = timeout(DEADLINE, async {
         while !head.ends_with(b"\r\n\r\n") {

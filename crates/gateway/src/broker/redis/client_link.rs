@@ -4,9 +4,10 @@ use super::link::{LinkError, LinkEvent, LinkReply, RedisLink, RedisListener};
 use crate::broker::BoxFuture;
 use crate::publication::Channel;
 use bytes::Bytes;
-use evenkeel_client::{Client, Delivery, Deployment, Error, Executed, Frame, Subscription};
+use evenkeel_client::{Client, Command, Delivery, Deployment, Error, Executed, Frame, Subscription};
 use futures_util::FutureExt;
 use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
 /// Events taken in one go, so that the broker's other work gets its turn.
 const MAX_EVENTS: usize = 256;
@@ -23,6 +24,26 @@ impl RedisLink for Client {
             }
             match command.query::<Frame>().await {
                 Ok(frame) => reply(&frame),
+                Err(error) => Err(link_error(&error)),
+            }
+        })
+    }
+
+    fn command_and_wait(
+        &self,
+        args: Vec<Bytes>,
+        replicas: u32,
+        within: Duration,
+    ) -> BoxFuture<'_, Result<(LinkReply, u32), LinkError>> {
+        Box::pin(async move {
+            let mut args = args.into_iter();
+            let name = args.next().unwrap_or_default();
+            let name = std::str::from_utf8(&name).map_err(|_no_text| refused("ERR"))?;
+            let command = args.fold(Command::new(name), Command::arg);
+            // Both go to a connection of their own: nobody else waits behind them.
+            let unit = self.pipeline().push::<Frame>(command).wait(replicas, within);
+            match unit.await {
+                Ok((frame, copies)) => Ok((reply(&frame)?, u32::try_from(copies).unwrap_or(0))),
                 Err(error) => Err(link_error(&error)),
             }
         })

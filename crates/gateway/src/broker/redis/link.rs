@@ -7,6 +7,7 @@ use crate::broker::BoxFuture;
 use crate::publication::Channel;
 use bytes::Bytes;
 use std::fmt;
+use std::time::Duration;
 
 /// A reply, as far as the broker's commands need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +78,20 @@ pub trait RedisLink: Send + Sync + fmt::Debug + 'static {
     /// # Cancel safety
     /// When dropped the command may or may not have run.
     fn command(&self, args: Vec<Bytes>) -> BoxFuture<'_, Result<LinkReply, LinkError>>;
+
+    /// Runs one command that writes, and on the same connection waits at most `within` until `replicas` have what it
+    /// wrote; gives its reply and how many have it. Default: refused.
+    ///
+    /// # Cancel safety
+    /// As for a command.
+    fn command_and_wait(
+        &self,
+        _args: Vec<Bytes>,
+        _replicas: u32,
+        _within: Duration,
+    ) -> BoxFuture<'_, Result<(LinkReply, u32), LinkError>> {
+        Box::pin(std::future::ready(Err(LinkError::Refused { code: "ERR".to_owned() })))
+    }
 
     /// Opens a subscription. It mends itself through everything, and reports each gap.
     ///

@@ -7,6 +7,7 @@
 
 #[cfg(feature = "redis")]
 mod client_link;
+mod durable;
 mod envelope;
 mod fence;
 mod link;
@@ -174,6 +175,29 @@ impl RedisBroker {
         self.link.command(args).await.map(drop).map_err(|_failed| BrokerError::Unavailable)
     }
 
+    /// Queues a publication behind those of its channel, and waits for its end as long as a publisher waits.
+    async fn queue(
+        &self,
+        channel: &Channel,
+        data: Bytes,
+        options: &Arc<ChannelOptions>,
+        nonce: u64,
+    ) -> Result<Published, BrokerError> {
+        let lane = self.lane(channel).ok_or(BrokerError::Unavailable)?;
+        let (answer, mut answered) = oneshot::channel();
+        let item = Item { channel: channel.clone(), options: options.clone(), data, nonce, answer };
+        lane.push(item, &self.budget)?;
+        match timeout(self.outage.answer_within, &mut answered).await {
+            Ok(Ok(result)) => result,
+            // The lane is gone with the gateway.
+            Ok(Err(_)) => Err(BrokerError::Unknown),
+            Err(_elapsed) => {
+                answered.close();
+                answered.try_recv().unwrap_or(Ok(Published::Accepted))
+            }
+        }
+    }
+
     /// Marks a channel as delivered from, and wakes who waits for it.
     fn mark_ready(&self, channel: &Channel) {
         if let Some(wish) = self.wishes.lock().channels.get_mut(channel) {
@@ -181,6 +205,11 @@ impl RedisBroker {
             wish.came.notify_waiters();
         }
     }
+}
+
+/// 63 bits, so that it is a number for everybody.
+fn fresh_nonce() -> u64 {
+    fastrand::u64(1..1 << 63)
 }
 
 fn fresh_epoch() -> Bytes {
@@ -245,22 +274,29 @@ impl Broker for RedisBroker {
         data: Bytes,
         options: &'a Arc<ChannelOptions>,
     ) -> BoxFuture<'a, Result<Published, BrokerError>> {
+        Box::pin(self.queue(channel, data, options, fresh_nonce()))
+    }
+
+    fn publish_durably<'a>(
+        &'a self,
+        channel: &'a Channel,
+        data: Bytes,
+        options: &'a Arc<ChannelOptions>,
+        (replicas, within): (u32, Duration),
+    ) -> BoxFuture<'a, Result<(Published, u32), BrokerError>> {
         Box::pin(async move {
-            let lane = self.lane(channel).ok_or(BrokerError::Unavailable)?;
-            let (answer, mut answered) = oneshot::channel();
-            // 63 bits, so that it is a number for everybody.
-            let nonce = fastrand::u64(1..1 << 63);
-            let item = Item { channel: channel.clone(), options: options.clone(), data, nonce, answer };
-            lane.push(item, &self.budget)?;
-            match timeout(self.outage.answer_within, &mut answered).await {
-                Ok(Ok(result)) => result,
-                // The lane is gone with the gateway.
-                Ok(Err(_)) => Err(BrokerError::Unknown),
-                Err(_elapsed) => {
-                    answered.close();
-                    answered.try_recv().unwrap_or(Ok(Published::Accepted))
-                }
+            if !options.keeps_history() {
+                return Err(BrokerError::Unsupported);
             }
+            let nonce = fresh_nonce();
+            let published = self.queue(channel, data, options, nonce).await?;
+            let copies = match &published {
+                Published::Delivered(Some(at)) => {
+                    durable::copies(self, (channel, options), (at, nonce), replicas, within).await
+                }
+                Published::Accepted | Published::Delivered(None) => 0,
+            };
+            Ok((published, copies))
         })
     }
 

@@ -39,7 +39,7 @@ impl Bench {
     fn with_tokens(anonymous: bool) -> Self {
         let mut rules = Arc::into_inner(rules()).unwrap();
         let secret =
-            crate::config::TokenConfig { hmac_secret: SECRET.to_owned(), jwks_file: None, anonymous };
+            crate::config::TokenConfig { hmac_secret: SECRET.to_owned(), anonymous, ..Default::default() };
         rules.tokens = Some(Verifier::new(&secret).unwrap());
         Self { session: Session::new(Arc::new(rules), "c1".into()) }
     }
