@@ -3,12 +3,13 @@
 use crate::broker::{Broker, MemoryBroker, Published};
 use crate::config::{BrokerKind, GatewayConfig};
 use crate::doors::Doors;
+use crate::driver::hook::Hooks;
 use crate::driver::shared::{Phase, Shared};
 use crate::driver::{open, shard};
 use crate::error::{BrokerError, ConfigError, Error};
 use crate::hub::{Hub, SHARD_QUEUE};
 use crate::metrics::Metrics;
-use crate::namespace::Namespaces;
+use crate::namespace::{Access, Namespaces};
 use crate::origin::AllowedOrigins;
 use crate::presence::{REFRESH, Registry};
 use crate::publication::{Channel, json_line};
@@ -78,6 +79,7 @@ impl GatewayBuilder {
             limits: config.limits.clone(),
             ping_seconds: config.session.ping_interval.as_secs().max(1),
             pusher: config.pusher.is_some(),
+            asks_connect: config.hooks.connect.is_some(),
             tokens: config.token.as_ref().map(Verifier::new).transpose()?,
         };
         let listener = TcpListener::bind(config.listen)
@@ -90,6 +92,7 @@ impl GatewayBuilder {
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(SHARD_QUEUE)).unzip();
         let (phase, watching) = watch::channel(Phase::Running);
         let metrics = Arc::new(Metrics::default());
+        let hooks = Hooks::new(&config.hooks, &metrics)?;
         let shared = Arc::new(Shared {
             rules: Arc::new(rules),
             origins: AllowedOrigins::new(&config.allowed_origins),
@@ -101,6 +104,7 @@ impl GatewayBuilder {
             next_shard: AtomicUsize::new(0),
             members: Registry::default(),
             doors: Doors::default(),
+            hooks,
             config,
         });
         let mut shards = JoinSet::new();
@@ -160,6 +164,15 @@ fn check(config: &GatewayConfig) -> Result<(), ConfigError> {
     }
     if config.limits.max_message < 128 {
         return Err(ConfigError::new("limits.max_message", "must be at least 128"));
+    }
+    let named = config.namespaces.iter().map(|namespace| (&*namespace.name, &namespace.options));
+    for (name, options) in [("channels", &config.channels)].into_iter().chain(named) {
+        let subscribes = options.subscribe == Access::Hook && config.hooks.subscribe.is_none();
+        let publishes = options.publish == Access::Hook && config.hooks.publish.is_none();
+        if subscribes || publishes {
+            let key = format!("{name}.{}", if subscribes { "subscribe" } else { "publish" });
+            return Err(ConfigError::new(key, "`hook` needs that endpoint under hooks"));
+        }
     }
     for origin in &config.allowed_origins {
         let known = origin == "*" || origin == "null" || origin.contains("://");

@@ -25,6 +25,7 @@ mod doors;
 mod driver;
 mod error;
 mod gateway;
+mod hooks;
 mod hub;
 mod keys;
 mod metrics;
@@ -44,6 +45,7 @@ pub use config::{
 };
 pub use error::{BrokerError, ConfigError, Error};
 pub use gateway::{Gateway, GatewayBuilder, GatewayHandle};
+pub use hooks::{HookConfig, HooksConfig};
 pub use hub::{Deliveries, Reservation};
 pub use namespace::{Access, ChannelOptions, Namespace};
 pub use presence::Member;

@@ -2,6 +2,7 @@
 
 use crate::config::{GatewayConfig, PusherConfig};
 use crate::doors::Doors;
+use crate::driver::hook::Hooks;
 use crate::hub::Hub;
 use crate::metrics::{Gauges, Metrics};
 use crate::origin::AllowedOrigins;
@@ -51,6 +52,7 @@ pub(crate) struct Shared {
     /// Who is here, on channels that keep presence.
     pub(crate) members: Registry,
     pub(crate) doors: Doors,
+    pub(crate) hooks: Hooks,
 }
 
 impl Shared {

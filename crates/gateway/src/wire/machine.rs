@@ -7,6 +7,7 @@
 use crate::broker::{History, HistoryQuery, Published};
 use crate::config::LimitsConfig;
 use crate::error::BrokerError;
+use crate::hooks::{Question, Verdict};
 use crate::namespace::{ChannelOptions, Namespaces};
 use crate::presence::Member;
 use crate::publication::{Channel, Position};
@@ -24,6 +25,8 @@ pub(crate) struct Rules {
     pub(crate) ping_seconds: u64,
     /// Whether Pusher's protocol is on, and its signed channels are kept for it.
     pub(crate) pusher: bool,
+    /// Whether a hook says who clients without a token are.
+    pub(crate) asks_connect: bool,
     /// Checks clients' tokens; without it there are none.
     pub(crate) tokens: Option<Verifier>,
 }
@@ -49,6 +52,8 @@ impl Rules {
 /// What the driver is to do before it goes on.
 #[derive(Debug)]
 pub(crate) enum Effect {
+    /// Ask a hook.
+    Ask(Question),
     History {
         channel: Channel,
         options: Arc<ChannelOptions>,
@@ -81,6 +86,7 @@ pub(crate) enum Effect {
 /// What came of an [`Effect`].
 #[derive(Debug)]
 pub(crate) enum Outcome {
+    Asked(Verdict),
     History(Result<History, BrokerError>),
     Presence(Result<Vec<Member>, BrokerError>),
     Published(Result<Published, BrokerError>),
@@ -94,6 +100,8 @@ pub(crate) enum Outcome {
 pub(crate) enum Step {
     Close(CloseCode),
     Done,
+    /// End the session with this frame.
+    End(Bytes),
     Run(Effect),
 }
 

@@ -10,6 +10,7 @@
 
 mod centrifugo;
 mod deflate;
+mod hooks;
 mod hostile;
 mod http;
 mod npm;

@@ -30,6 +30,11 @@ impl Peer {
         stream.write_all(request(path, "").as_bytes()).await.unwrap();
         let head = read_head(&mut stream).await;
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        Self::over(stream)
+    }
+
+    /// Over a WebSocket that is open.
+    pub(crate) fn over(stream: TcpStream) -> Self {
         Self { stream, lines: VecDeque::new() }
     }
 

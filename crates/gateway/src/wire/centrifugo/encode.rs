@@ -2,11 +2,13 @@
 
 use super::ReplyError;
 use crate::broker::History;
+use crate::hooks::Refused;
 use crate::hub::shard::Ended;
 use crate::presence::Member;
 use crate::publication::{Channel, Position, Publication};
 use crate::ws;
 use bytes::Bytes;
+use serde_json::value::RawValue;
 use std::io::Write;
 
 /// The version that clients are told.
@@ -97,14 +99,30 @@ impl Replies {
         out.extend_from_slice(if error.temporary { b",\"temporary\":true}}" } else { b"}}" });
     }
 
-    /// `ttl` is how many seconds the client's token is good for.
-    pub(crate) fn connected(&mut self, id: u32, client: &str, ping_seconds: u64, ttl: Option<u64>) {
+    /// The error that a hook gave.
+    pub(crate) fn refused(&mut self, id: u32, refused: &Refused) {
+        let out = self.begin(id);
+        put(out, format_args!("\"error\":{{\"code\":{},\"message\":", refused.code));
+        put_string(out, &refused.message);
+        out.extend_from_slice(if refused.temporary { b",\"temporary\":true}}" } else { b"}}" });
+    }
+
+    /// `ttl` is how many seconds the client's token is good for, `data` what a hook has for the client.
+    pub(crate) fn connected(
+        &mut self,
+        id: u32,
+        client: &str,
+        ping_seconds: u64,
+        ttl: Option<u64>,
+        data: Option<&RawValue>,
+    ) {
         let expires = ttl.map_or_else(String::new, |ttl| format!(",\"expires\":true,\"ttl\":{ttl}"));
+        let data = data.map_or_else(String::new, |data| format!(",\"data\":{}", one_line(data)));
         let out = self.begin(id);
         put(
             out,
             format_args!(
-                "\"connect\":{{\"client\":\"{client}\",\"version\":\"{VERSION}\",\"ping\":{ping_seconds},\"pong\":true{expires}}}}}"
+                "\"connect\":{{\"client\":\"{client}\",\"version\":\"{VERSION}\",\"ping\":{ping_seconds},\"pong\":true{expires}{data}}}}}"
             ),
         );
     }
@@ -186,6 +204,11 @@ impl Replies {
     }
 }
 
+/// JSON without the line breaks that end an object here; within it they can only stand between tokens.
+fn one_line(json: &RawValue) -> String {
+    json.get().replace(['\r', '\n'], "")
+}
+
 /// Appends the publications of a history answer, as the server API has them too.
 pub(crate) fn put_publications(out: &mut Vec<u8>, history: &History) {
     out.extend_from_slice(b"\"publications\":[");
@@ -264,7 +287,7 @@ mod tests {
             complete: true,
         };
         let mut replies = Replies::default();
-        replies.connected(1, "c1", 25, None);
+        replies.connected(1, "c1", 25, None, None);
         replies.subscribed_at(2, true, &history, Some(true));
         replies.subscribed_at(3, true, &history, Some(false));
         replies.error(4, ReplyError::INTERNAL);
