@@ -118,6 +118,12 @@ impl Task {
                 Box::pin(self.forget(notices)).await;
                 true
             }
+            Wake::Orders(orders) => {
+                for order in orders {
+                    self.machine.obey(order, clock::unix_seconds());
+                }
+                Box::pin(self.act(Heard { asked: true, last: None })).await
+            }
             Wake::Readable => {
                 let heard = self.read();
                 if !heard.asked && heard.last.is_none() {

@@ -8,6 +8,7 @@ use crate::broker::{History, HistoryQuery, Published};
 use crate::config::LimitsConfig;
 use crate::error::BrokerError;
 use crate::hooks::{Question, Verdict};
+use crate::hub::Order;
 use crate::namespace::{ChannelOptions, Namespaces};
 use crate::presence::Member;
 use crate::publication::{Channel, Position};
@@ -110,6 +111,9 @@ pub(crate) trait Machine: Send + Sync + fmt::Debug {
     /// Takes a text message that came at `now`, in seconds since 1970; an error ends the session after what was
     /// asked before.
     fn hear(&mut self, text: &str, now: u64) -> Result<(), CloseCode>;
+
+    /// Takes an order of the server API at `now`, in seconds since 1970. Default: the protocol has no word for it.
+    fn obey(&mut self, _order: Order, _now: u64) {}
 
     /// What follows from the next request; `None` when all are done.
     fn step(&mut self) -> Option<Step>;

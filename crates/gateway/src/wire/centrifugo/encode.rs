@@ -152,11 +152,7 @@ impl Replies {
     ) {
         let out = self.begin(id);
         out.extend_from_slice(b"\"subscribe\":{");
-        if recoverable {
-            out.extend_from_slice(b"\"recoverable\":true,");
-        }
-        out.extend_from_slice(b"\"positioned\":true,");
-        put_position(out, &history.top);
+        put_place(out, recoverable, history);
         if recovered == Some(true) {
             out.extend_from_slice(b",\"recovered\":true,");
             put_publications(out, history);
@@ -165,6 +161,24 @@ impl Replies {
             out.extend_from_slice(b",\"was_recovering\":true");
         }
         out.extend_from_slice(b"}}");
+    }
+
+    /// A subscription that the server API wants.
+    pub(crate) fn enlisted(&mut self, channel: &Channel, recoverable: bool, history: Option<&History>) {
+        let out = self.line();
+        out.extend_from_slice(b"{\"push\":{\"channel\":");
+        put_string(out, channel);
+        out.extend_from_slice(b",\"subscribe\":{");
+        if let Some(history) = history {
+            put_place(out, recoverable, history);
+        }
+        out.extend_from_slice(b"}}}");
+    }
+
+    /// The server API says when the client's permission ends: in so many seconds, or never.
+    pub(crate) fn expires(&mut self, ttl: Option<u64>) {
+        let expires = ttl.map_or_else(String::new, |ttl| format!("\"expires\":true,\"ttl\":{ttl}"));
+        put(self.line(), format_args!("{{\"push\":{{\"refresh\":{{{expires}}}}}}}"));
     }
 
     pub(crate) fn history(&mut self, id: u32, history: &History) {
@@ -196,12 +210,26 @@ impl Replies {
     }
 
     fn begin(&mut self, id: u32) -> &mut Vec<u8> {
+        let out = self.line();
+        put(out, format_args!("{{\"id\":{id},"));
+        out
+    }
+
+    fn line(&mut self) -> &mut Vec<u8> {
         if !self.out.is_empty() {
             self.out.push(b'\n');
         }
-        put(&mut self.out, format_args!("{{\"id\":{id},"));
         &mut self.out
     }
+}
+
+/// Appends where a subscription of a channel with history begins.
+fn put_place(out: &mut Vec<u8>, recoverable: bool, history: &History) {
+    if recoverable {
+        out.extend_from_slice(b"\"recoverable\":true,");
+    }
+    out.extend_from_slice(b"\"positioned\":true,");
+    put_position(out, &history.top);
 }
 
 /// JSON without the line breaks that end an object here; within it they can only stand between tokens.

@@ -12,6 +12,7 @@ use super::encode::Replies;
 use crate::broker::HistoryQuery;
 use crate::error::BrokerError;
 use crate::hooks::{Asking, Headers, Hook, Question, Verdict};
+use crate::hub::Order;
 use crate::namespace::{Access, ChannelOptions};
 use crate::presence::Member;
 use crate::publication::{Channel, Epoch, Position, json_line};
@@ -46,6 +47,8 @@ pub(crate) struct Session {
     pending: Option<Pending>,
     /// What follows from the last outcome.
     next: Option<Box<Step>>,
+    /// Channels that the server API wants subscribed.
+    enlisted: Vec<Channel>,
     /// What goes to hooks.
     headers: Headers,
     /// Commands that were heard and not handled yet, the next one last.
@@ -68,6 +71,11 @@ enum Pending {
     Ask {
         id: u32,
         then: Option<Box<(Self, Effect)>>,
+    },
+    /// The server API subscribes the client.
+    Enlist {
+        channel: Channel,
+        recoverable: bool,
     },
     History {
         id: u32,
@@ -106,6 +114,7 @@ impl Session {
             expires: 0,
             pending: None,
             next: None,
+            enlisted: Vec::new(),
             headers,
             heard: Vec::new(),
             replies: Replies::default(),
@@ -171,6 +180,10 @@ impl Session {
                     }
                     Err(error) => self.replies.error(id, reply_error(error)),
                 }
+            }
+            (Some(Pending::Enlist { channel, recoverable }), Outcome::Subscribed(Ok(history))) => {
+                self.replies.enlisted(&channel, recoverable, history.as_ref());
+                self.channels.push(Subscription { channel, serial: self.serial });
             }
             (Some(Pending::Ask { id, then }), Outcome::Asked(verdict)) => self.answered(id, then, verdict),
             (Some(Pending::Presence { id, count }), Outcome::Presence(result)) => match result {
@@ -239,9 +252,7 @@ impl Session {
         self.serial += 1;
         let recoverable = options.recovery;
         let pending = Pending::Subscribe { id, channel: channel.clone(), recoverable, since: since.clone() };
-        let member = options
-            .keeps_presence()
-            .then(|| Arc::new(Member::new(&self.client, &self.user, self.info.clone())));
+        let member = self.member(&options);
         let effect = Effect::Subscribe {
             member,
             channel: channel.clone(),
@@ -257,6 +268,25 @@ impl Session {
         }
         self.pending = Some(pending);
         Ok(Step::Run(effect))
+    }
+
+    /// Subscribes the client as the server API wants it, if it is not yet and has room.
+    fn enlist(&mut self, channel: Channel) -> Step {
+        let full = self.channels.len() >= self.rules.limits.max_channels;
+        let (Some(options), false) = (self.rules.options(&channel), full || self.is_subscribed(&channel))
+        else {
+            return Step::Done;
+        };
+        self.serial += 1;
+        self.pending = Some(Pending::Enlist { channel: channel.clone(), recoverable: options.recovery });
+        let member = self.member(&options);
+        let joining = options.keeps_history();
+        Step::Run(Effect::Subscribe { channel, serial: self.serial, options, joining, since: None, member })
+    }
+
+    fn member(&self, options: &ChannelOptions) -> Option<Arc<Member>> {
+        let member = || Arc::new(Member::new(&self.client, &self.user, self.info.clone()));
+        options.keeps_presence().then(member)
     }
 
     /// What every question says of the client.
@@ -463,11 +493,24 @@ impl Machine for Session {
             return Some(*next);
         }
         let Some(command) = self.heard.pop() else {
+            if let Some(channel) = self.enlisted.pop() {
+                return Some(self.enlist(channel));
+            }
             // An idle session holds no room for commands.
             self.heard = Vec::new();
             return None;
         };
         Some(self.handle(command))
+    }
+
+    fn obey(&mut self, order: Order, now: u64) {
+        match order {
+            Order::Refresh { expires } => {
+                self.expires = expires;
+                self.replies.expires((expires != 0).then(|| expires.saturating_sub(now)));
+            }
+            Order::Subscribe { channel } => self.enlisted.insert(0, channel),
+        }
     }
 
     fn complete(&mut self, outcome: Outcome) {
