@@ -32,9 +32,10 @@ impl RedisLink for Client {
         Box::pin(async move {
             let none: [&str; 0] = [];
             let subscription = self.subscribe(none).await.map_err(|error| link_error(&error))?;
-            let shards = match sharded {
-                true => Some(self.ssubscribe(none).await.map_err(|error| link_error(&error))?),
-                false => None,
+            let shards = if sharded {
+                Some(self.ssubscribe(none).await.map_err(|error| link_error(&error))?)
+            } else {
+                None
             };
             let listener = ClientListener {
                 client: self.clone(),
