@@ -101,7 +101,8 @@ async fn answer(stream: TcpStream, folder: PathBuf, said: mpsc::UnboundedSender<
         drop(said.send(serde_json::from_slice(&body).unwrap()));
         ("200 OK", "text/plain", Vec::new())
     } else {
-        let kind = if path.ends_with(".js") { "text/javascript" } else { "text/html" };
+        let is_script = file.extension().is_some_and(|extension| extension == "js");
+        let kind = if is_script { "text/javascript" } else { "text/html" };
         match std::fs::read(&file) {
             Ok(text) => ("200 OK", kind, text),
             Err(_missing) => ("404 Not Found", "text/plain", Vec::new()),

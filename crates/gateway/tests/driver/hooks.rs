@@ -22,7 +22,7 @@ struct Application {
 }
 
 impl Application {
-    async fn start(answer: fn(&str, &Value) -> Option<(u16, String)>) -> Self {
+    async fn start(answer: fn(&str, &Value) -> Option<(u16, Value)>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let asked: Arc<Mutex<Vec<_>>> = Arc::default();
@@ -39,8 +39,8 @@ impl Application {
         Self { address, asked, connections, _task: task }
     }
 
-    fn hook(&self, path: &str) -> Option<HookConfig> {
-        Some(HookConfig::new(format!("http://{}/{path}", self.address)))
+    fn hook(&self, path: &str) -> HookConfig {
+        HookConfig::new(format!("http://{}/{path}", self.address))
     }
 
     fn last(&self) -> (String, String, Value) {
@@ -50,7 +50,7 @@ impl Application {
 
 async fn serve(
     stream: TcpStream,
-    answer: fn(&str, &Value) -> Option<(u16, String)>,
+    answer: fn(&str, &Value) -> Option<(u16, Value)>,
     asked: Arc<Mutex<Vec<(String, String, Value)>>>,
 ) {
     let mut stream = BufReader::new(stream);
@@ -78,7 +78,8 @@ async fn serve(
         stream.read_exact(&mut body).await.unwrap();
         let body: Value = serde_json::from_slice(&body).unwrap();
         asked.lock().push((path.clone(), cookie, body.clone()));
-        let Some((status, text)) = answer(&path, &body) else { return std::future::pending().await };
+        let Some((status, said)) = answer(&path, &body) else { return std::future::pending().await };
+        let text = said.to_string();
         let head = format!("HTTP/1.1 {status} Said\r\nContent-Length: {}\r\n\r\n", text.len());
         stream.write_all((head + &text).as_bytes()).await.unwrap();
     }
@@ -91,34 +92,31 @@ async fn gateway(application: &Application, change: impl FnOnce(&mut GatewayConf
     asks.subscribe = Access::Hook;
     asks.publish = Access::Hook;
     config.namespaces.push(Namespace::new("ask", asks));
-    config.hooks.connect = application.hook("connect");
-    config.hooks.subscribe = application.hook("subscribe");
-    config.hooks.publish = application.hook("publish");
+    config.hooks.connect = Some(application.hook("connect"));
+    config.hooks.subscribe = Some(application.hook("subscribe"));
+    config.hooks.publish = Some(application.hook("publish"));
     config.hooks.headers = vec!["Cookie".to_owned()];
     change(&mut config);
     with(config).await
 }
 
-fn ok(text: &Value) -> Option<(u16, String)> {
-    Some((200, text.to_string()))
-}
-
-fn by_name(path: &str, asked: &Value) -> Option<(u16, String)> {
+fn by_name(path: &str, asked: &Value) -> Option<(u16, Value)> {
     let channel = asked["channel"].as_str().unwrap_or_default();
-    match (path, channel) {
+    let said = match (path, channel) {
         ("/connect", _) => match asked["data"]["as"].as_str() {
-            Some("stranger") => ok(&json!({"error":{"code":1001,"message":"who is that?"}})),
-            Some("enemy") => ok(&json!({"disconnect":{"code":4501,"reason":"go away"}})),
-            who => ok(&json!({"result":{"user":who.unwrap_or("somebody"),"data":{"hello":1}}})),
+            Some("stranger") => json!({"error":{"code":1001,"message":"who is that?"}}),
+            Some("enemy") => json!({"disconnect":{"code":4501,"reason":"go away"}}),
+            who => json!({"result":{"user":who.unwrap_or("somebody"),"data":{"hello":1}}}),
         },
-        (_, "ask:no") => ok(&json!({"error":{"code":1002,"message":"not you"}})),
-        (_, "ask:out") => ok(&json!({"disconnect":{"code":4502,"reason":"out"}})),
-        (_, "ask:broken") => Some((500, "{\"result\":{}}".to_owned())),
-        (_, "ask:empty") => ok(&json!({})),
-        (_, "ask:never") => None,
-        ("/publish", _) if asked["data"] == "change" => ok(&json!({"result":{"data":"changed"}})),
-        _ => ok(&json!({"result":{}})),
-    }
+        (_, "ask:no") => json!({"error":{"code":1002,"message":"not you"}}),
+        (_, "ask:out") => json!({"disconnect":{"code":4502,"reason":"out"}}),
+        (_, "ask:broken") => return Some((500, json!({"result":{}}))),
+        (_, "ask:empty") => json!({}),
+        (_, "ask:never") => return None,
+        ("/publish", _) if asked["data"] == "change" => json!({"result":{"data":"changed"}}),
+        _ => json!({"result":{}}),
+    };
+    Some((200, said))
 }
 
 async fn say(peer: &mut Peer, command: Value) -> Value {

@@ -117,14 +117,15 @@ impl RedisBroker {
         let ask = async || {
             while self.link.is_cluster() {
                 let [command, empty] = [&b"SPUBLISH"[..], b""].map(Bytes::from_static);
-                let channel = Bytes::from_static(PREFIX.as_bytes());
+                // A name that a user may publish on who may send probes.
+                let channel = Bytes::from(format!("{PREFIX}:probe"));
                 match self.link.command(vec![command, channel, empty]).await {
                     Ok(_) => return true,
-                    Err(LinkError::Refused { code }) => {
+                    Err(LinkError::Refused { code }) if matches!(&*code, "ERR" | "NOPERM") => {
                         tracing::warn!(%code, "the cluster takes no SPUBLISH: every node hears every publication");
                         return false;
                     }
-                    Err(LinkError::NotRun | LinkError::Unknown) => tokio::time::sleep(run::RETRY_MOST).await,
+                    Err(_another_time) => tokio::time::sleep(run::RETRY_MOST).await,
                 }
             }
             false
