@@ -22,7 +22,8 @@ pub(crate) struct Args {
     /// The systems, joined by commas: evenkeel, evenkeel-history, floor, floor-coalesced, nchan, node [default: all]
     #[arg(long, value_name = "LIST")]
     systems: Option<String>,
-    /// The scenarios, joined by commas: alone, hot, idle10k, connect, latency, slow-reader, redis-restart, sentinel-crash
+    /// The scenarios, joined by commas: alone, hot, idle10k, connect, latency, slow-reader, redis-restart, sentinel-crash,
+    /// deployment
     /// [default: all]
     #[arg(long, value_name = "LIST")]
     scenario: Option<String>,

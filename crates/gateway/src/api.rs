@@ -1,9 +1,10 @@
 //! The server API, in the shape of Centrifugo's HTTP API: JSON in, `{"result":{}}` or `{"error":{}}` out.
 
 use crate::broker::{HistoryQuery, Published};
+use crate::driver::clock;
 use crate::driver::shared::Shared;
 use crate::error::BrokerError;
-use crate::hub::{Who, Word};
+use crate::hub::{Order, Who, Word};
 use crate::metrics::Metrics;
 use crate::namespace::ChannelOptions;
 use crate::publication::{Channel, json_line};
@@ -94,6 +95,18 @@ struct WhoRequest {
 }
 
 #[derive(Deserialize)]
+struct RefreshRequest {
+    #[serde(default)]
+    user: String,
+    #[serde(default)]
+    client: String,
+    #[serde(default)]
+    expired: bool,
+    #[serde(default)]
+    expire_at: u64,
+}
+
+#[derive(Deserialize)]
 struct BatchRequest {
     commands: Vec<BTreeMap<String, Box<RawValue>>>,
     #[serde(default)]
@@ -158,6 +171,8 @@ async fn call_one(shared: &Shared, method: &str, body: &[u8]) -> Option<Vec<u8>>
             Err(error) => Err(error),
         },
         "publish" => publish(shared, body).await,
+        "refresh" => refresh(shared, body).await,
+        "subscribe" => subscribe(shared, body).await,
         "unsubscribe" => unsubscribe(shared, body).await,
         _ => return None,
     };
@@ -361,6 +376,30 @@ async fn disconnect(shared: &Shared, body: &[u8]) -> Result<Value, ReplyError> {
     let request: WhoRequest = parse(body)?;
     let who = who(&request)?;
     let word = Word::Disconnect { who }.write();
+    shared.hub.broker().tell(word).await.map_err(broker_error)?;
+    Ok(json!({}))
+}
+
+/// Says when a client's permission ends: `expire_at` in seconds since 1970, without it never, with `expired` now.
+async fn refresh(shared: &Shared, body: &[u8]) -> Result<Value, ReplyError> {
+    let request: RefreshRequest = parse(body)?;
+    let who = who(&WhoRequest { channel: String::new(), user: request.user, client: request.client })?;
+    let ended = request.expired || (request.expire_at != 0 && request.expire_at <= clock::unix_seconds());
+    let word = if ended {
+        Word::Expire { who }
+    } else {
+        Word::Order { who, order: Order::Refresh { expires: request.expire_at } }
+    };
+    shared.hub.broker().tell(word.write()).await.map_err(broker_error)?;
+    Ok(json!({}))
+}
+
+/// Subscribes a user's or a client's sessions to a channel.
+async fn subscribe(shared: &Shared, body: &[u8]) -> Result<Value, ReplyError> {
+    let request: WhoRequest = parse(body)?;
+    let who = who(&request)?;
+    let (channel, _) = resolve(shared, &request.channel)?;
+    let word = Word::Order { who, order: Order::Subscribe { channel } }.write();
     shared.hub.broker().tell(word).await.map_err(broker_error)?;
     Ok(json!({}))
 }

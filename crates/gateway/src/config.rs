@@ -1,5 +1,6 @@
 //! Settings of the gateway, as a file gives them: unknown keys are refused, every key has a default.
 
+use crate::hooks::HooksConfig;
 use crate::namespace::{ChannelOptions, Namespace};
 use serde::Deserialize;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -41,6 +42,8 @@ pub struct GatewayConfig {
     pub token: Option<TokenConfig>,
     /// The application of Pusher's protocol. Default: unset, which switches that protocol off.
     pub pusher: Option<PusherConfig>,
+    /// The application's own endpoints that are asked before clients may do something. Default: none.
+    pub hooks: HooksConfig,
     /// Where Redis is, for the broker `redis`.
     pub redis: RedisConfig,
     /// How the gateway behaves while its broker is unreachable.
@@ -288,6 +291,7 @@ impl Default for GatewayConfig {
             api: ApiConfig::default(),
             token: None,
             pusher: None,
+            hooks: HooksConfig::default(),
             redis: RedisConfig::default(),
             outage: OutageConfig::default(),
         }

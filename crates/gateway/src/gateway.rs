@@ -3,6 +3,7 @@
 use crate::broker::{Broker, MemoryBroker, Published};
 use crate::config::{BrokerKind, GatewayConfig};
 use crate::doors::Doors;
+use crate::driver::hook::Hooks;
 use crate::driver::jwks::{self, Source};
 use crate::driver::listen::{accept, bind};
 use crate::driver::service::GatewayService;
@@ -12,7 +13,7 @@ use crate::driver::tls::Tls;
 use crate::error::{BrokerError, ConfigError, Error};
 use crate::hub::{Hub, SHARD_QUEUE};
 use crate::metrics::Metrics;
-use crate::namespace::Namespaces;
+use crate::namespace::{Access, Namespaces};
 use crate::origin::AllowedOrigins;
 use crate::presence::{REFRESH, Registry};
 use crate::publication::{Channel, json_line};
@@ -122,14 +123,17 @@ impl GatewayBuilder {
             limits: config.limits.clone(),
             ping_seconds: config.session.ping_interval.as_secs().max(1),
             pusher: config.pusher.is_some(),
+            asks_connect: config.hooks.connect.is_some(),
             tokens,
         };
         let jwks_url = config.token.as_ref().and_then(|token| token.jwks_url.as_deref());
         let keys = jwks_url.filter(|_| !own).map(Source::new).transpose()?;
         let tls = config.tls.as_ref().map(Tls::new).transpose()?;
+        let metrics = Arc::new(Metrics::default());
+        let hooks = Hooks::new(&config.hooks, &metrics)?;
         let workers = tokio::runtime::Handle::current().metrics().num_workers();
         let shards = self.shards.unwrap_or(workers).max(1);
-        Ok(Prepared { config, broker, rules, keys, tls, shards })
+        Ok(Prepared { config, broker, rules, keys, tls, hooks, metrics, shards })
     }
 }
 
@@ -181,6 +185,15 @@ fn check(config: &GatewayConfig) -> Result<(), ConfigError> {
     if config.limits.max_message < 128 {
         return Err(ConfigError::new("limits.max_message", "must be at least 128"));
     }
+    let named = config.namespaces.iter().map(|namespace| (&*namespace.name, &namespace.options));
+    for (name, options) in [("channels", &config.channels)].into_iter().chain(named) {
+        let subscribes = options.subscribe == Access::Hook && config.hooks.subscribe.is_none();
+        let publishes = options.publish == Access::Hook && config.hooks.publish.is_none();
+        if subscribes || publishes {
+            let key = format!("{name}.{}", if subscribes { "subscribe" } else { "publish" });
+            return Err(ConfigError::new(key, "`hook` needs that endpoint under hooks"));
+        }
+    }
     for origin in &config.allowed_origins {
         let known = origin == "*" || origin == "null" || origin.contains("://");
         if !known || origin.ends_with('/') || (origin.contains('*') && origin != "*") {
@@ -198,6 +211,8 @@ struct Prepared {
     rules: Rules,
     keys: Option<Source>,
     tls: Option<Tls>,
+    hooks: Hooks,
+    metrics: Arc<Metrics>,
     shards: usize,
 }
 
@@ -214,10 +229,9 @@ struct Running {
 
 impl Running {
     fn start(prepared: Prepared) -> Self {
-        let Prepared { config, broker, rules, keys, tls, shards: count } = prepared;
+        let Prepared { config, broker, rules, keys, tls, hooks, metrics, shards: count } = prepared;
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(SHARD_QUEUE)).unzip();
         let (phase, watching) = watch::channel(Phase::Running);
-        let metrics = Arc::new(Metrics::default());
         let shared = Arc::new(Shared {
             rules: Arc::new(rules),
             origins: AllowedOrigins::new(&config.allowed_origins),
@@ -230,6 +244,7 @@ impl Running {
             members: Registry::default(),
             doors: Doors::default(),
             tls,
+            hooks,
             config,
         });
         let mut shards = JoinSet::new();

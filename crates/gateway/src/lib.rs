@@ -26,6 +26,7 @@ mod doors;
 mod driver;
 mod error;
 mod gateway;
+mod hooks;
 mod hub;
 mod keys;
 mod metrics;
@@ -46,6 +47,7 @@ pub use config::{
 pub use driver::service::{GatewayBody, GatewayService};
 pub use error::{BrokerError, ConfigError, Error};
 pub use gateway::{Gateway, GatewayBuilder, GatewayHandle, MountedGateway};
+pub use hooks::{HookConfig, HooksConfig};
 pub use hub::{Deliveries, Reservation};
 pub use namespace::{Access, ChannelOptions, Namespace};
 pub use presence::Member;

@@ -20,6 +20,8 @@ pub(crate) struct Metrics {
     pub(crate) delivered: AtomicU64,
     pub(crate) recovered: AtomicU64,
     pub(crate) unrecovered: AtomicU64,
+    pub(crate) hooks_asked: AtomicU64,
+    pub(crate) hooks_failed: AtomicU64,
 }
 
 /// What is measured when it is asked for.
@@ -110,6 +112,13 @@ impl Metrics {
             &total(&self.recovered),
         );
         put("unrecovered_total", "counter", "Subscriptions that could not.", &total(&self.unrecovered));
+        put("hooks_asked_total", "counter", "Questions to hooks.", &total(&self.hooks_asked));
+        put(
+            "hooks_failed_total",
+            "counter",
+            "Questions without an answer that could be used.",
+            &total(&self.hooks_failed),
+        );
         out
     }
 }

@@ -19,6 +19,8 @@ const HISTORY_TTL: Duration = Duration::from_secs(300);
 pub enum Access {
     /// Every session.
     Anyone,
+    /// Sessions that the hook lets, asked each time; for `subscribe` and `publish` only.
+    Hook,
     /// No session; the server API still may.
     #[default]
     Nobody,
@@ -31,7 +33,7 @@ impl Access {
     pub(crate) fn allows(self, user: &str) -> bool {
         match self {
             Self::Anyone => true,
-            Self::Nobody => false,
+            Self::Hook | Self::Nobody => false,
             Self::Users => !user.is_empty(),
         }
     }
@@ -185,6 +187,9 @@ impl Namespaces {
 }
 
 fn check(name: &str, options: &ChannelOptions) -> Result<(), ConfigError> {
+    if options.history == Access::Hook || options.presence == Access::Hook {
+        return Err(ConfigError::new(name, "no hook is asked for history and presence"));
+    }
     if options.recovery && !options.keeps_history() {
         return Err(ConfigError::new(format!("{name}.recovery"), "needs history_size above 0"));
     }

@@ -94,7 +94,7 @@ fn run_append(script: &mut Script<'_>) -> Answer {
         Vec::new()
     };
     let mut out = vec![text(epoch.clone())];
-    for pair in at.args.get(6..).unwrap_or_default().chunks(2) {
+    for pair in at.args.get(7..).unwrap_or_default().chunks(2) {
         let [nonce, data] = pair else { break };
         let repeat = known.iter().find_map(|(id, _)| {
             let cut = id.iter().position(|byte| *byte == b'-')?;
@@ -111,7 +111,7 @@ fn run_append(script: &mut Script<'_>) -> Answer {
             offset
         };
         let envelope = [b"\x01ek1 ".as_slice(), &epoch, b" ", &offset, b" ", nonce, b" ", data].concat();
-        call(script, &[b"PUBLISH", &at.arg(1), &envelope])?;
+        call(script, &[&at.arg(7), &at.arg(1), &envelope])?;
         out.push(text(offset));
     }
     call(script, &[b"PEXPIRE", &stream, &at.arg(3)])?;
@@ -121,8 +121,8 @@ fn run_append(script: &mut Script<'_>) -> Answer {
 
 fn run_publish_all(script: &mut Script<'_>) -> Answer {
     let at = Call::of(script);
-    for payload in at.args.get(3..).unwrap_or_default() {
-        call(script, &[b"PUBLISH", &at.arg(3), payload])?;
+    for payload in at.args.get(4..).unwrap_or_default() {
+        call(script, &[&at.arg(4), &at.arg(3), payload])?;
     }
     // One gateway is all there is, and it need not be waited for.
     Ok(Frame::Integer(0))

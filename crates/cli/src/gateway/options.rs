@@ -39,6 +39,7 @@ enum Kind {
 struct Setting(&'static str, Kind, &'static str);
 
 const WHO: Kind = Kind::Choice(&["anyone", "users", "nobody"]);
+const WHO_OR_HOOK: Kind = Kind::Choice(&["anyone", "users", "hook", "nobody"]);
 
 /// All settings, in the order of the help.
 const SETTINGS: &[Setting] = &[
@@ -65,8 +66,12 @@ const SETTINGS: &[Setting] = &[
         "What carries publications [default: redis when --redis-url or a variable such as REDIS_MODE is given, else memory]",
     ),
     Setting("redis.url", Kind::Secret, "Where Redis is; unset, REDIS_MODE and its kin say it"),
-    Setting("channels.subscribe", WHO, "Who may subscribe to channels without a namespace [default: nobody]"),
-    Setting("channels.publish", WHO, "Who may publish there from a session [default: nobody]"),
+    Setting(
+        "channels.subscribe",
+        WHO_OR_HOOK,
+        "Who may subscribe to channels without a namespace [default: nobody]",
+    ),
+    Setting("channels.publish", WHO_OR_HOOK, "Who may publish there from a session [default: nobody]"),
     Setting("channels.history", WHO, "Who may read their history from a session [default: nobody]"),
     Setting("channels.presence", WHO, "Who may read from a session who else is there [default: nobody]"),
     Setting("channels.join_leave", Kind::Switch, "Whether subscribers hear of others [default: false]"),
@@ -82,6 +87,32 @@ const SETTINGS: &[Setting] = &[
         "Whether a client that comes back gets what it missed [default: false]",
     ),
     Setting("namespaces", Kind::Toml, "Namespaces: [{name=\"chat\",subscribe=\"anyone\"}] [default: none]"),
+    Setting(
+        "hooks.connect.url",
+        Kind::Secret,
+        "Asked when a client connects without a token: http://host:port/path [default: none]",
+    ),
+    Setting("hooks.connect.timeout", Kind::Duration, "How long its answer may take [default: 1s]"),
+    Setting("hooks.connect.max_concurrent", Kind::Number, "Questions to it under way at once [default: 64]"),
+    Setting(
+        "hooks.subscribe.url",
+        Kind::Secret,
+        "Asked for each subscription on channels whose subscribe is hook: http://host:port/path [default: none]",
+    ),
+    Setting("hooks.subscribe.timeout", Kind::Duration, "How long its answer may take [default: 1s]"),
+    Setting(
+        "hooks.subscribe.max_concurrent",
+        Kind::Number,
+        "Questions to it under way at once [default: 64]",
+    ),
+    Setting(
+        "hooks.publish.url",
+        Kind::Secret,
+        "Asked for each publication on channels whose publish is hook: http://host:port/path [default: none]",
+    ),
+    Setting("hooks.publish.timeout", Kind::Duration, "How long its answer may take [default: 1s]"),
+    Setting("hooks.publish.max_concurrent", Kind::Number, "Questions to it under way at once [default: 64]"),
+    Setting("hooks.headers", Kind::List, "Headers of a client's request that hooks get too [default: none]"),
     Setting("limits.max_connections", Kind::Number, "Open connections of all kinds [default: 100000]"),
     Setting("limits.max_connections_per_address", Kind::Number, "Of one address [default: 0, any number]"),
     Setting(

@@ -184,20 +184,24 @@ impl Core {
 
     /// The server refused channels on a link.
     pub(crate) fn subscription_refused(
-        &self,
+        self: &Arc<Self>,
         link: LinkId,
         kind: ChannelKind,
         channels: &[Bytes],
         error: &ServerError,
     ) {
-        if let Some(Refusal::Moved { slot, target }) = Refusal::parse(error) {
-            if let Some(here) = self.links().find(link).map(|link| link.endpoint()) {
-                self.moved(slot, &target.resolve(&here));
+        match Refusal::parse(error) {
+            Some(Refusal::Moved { slot, target }) => {
+                if let Some(here) = self.links().find(link).map(|link| link.endpoint()) {
+                    self.moved(slot, &target.resolve(&here));
+                }
+                for channel in channels {
+                    self.shard_ended(link, channel);
+                }
+                return;
             }
-            for channel in channels {
-                self.shard_ended(link, channel);
-            }
-            return;
+            Some(_for_now) => return self.subscriptions_put_off(link, kind, channels),
+            None => {}
         }
         for channel in channels {
             self.pubsub().refused(family_of(kind), channel, error);

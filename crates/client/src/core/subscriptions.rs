@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -13,8 +14,11 @@ use evenkeel_pool::{Link, LinkConfig, LinkId, LinkObserver, machine::ChannelKind
 use evenkeel_protocol::{Endpoint, Slot};
 use parking_lot::Mutex;
 
-use super::{Core, observe::Observer, route::Routes};
+use super::{Core, observe::Observer, route::Routes, spawn};
 use crate::pubsub::{Changes, Family};
+
+/// How long a subscription waits that a node could not take.
+const PUT_OFF: Duration = Duration::from_millis(50);
 
 /// A subscription by its kind and name.
 type Wanted = (ChannelKind, Bytes);
@@ -168,9 +172,10 @@ impl Core {
             match self.links().place_of(&wanted) {
                 Some(place) if place == home => {}
                 Some(_) => {
+                    // Before the link is asked, whose answer tells the gap.
+                    self.pubsub().moved(family, &wanted.1);
                     self.links().leave(&wanted);
-                    self.links().want(&home, &at, wanted.clone());
-                    self.pubsub().gap(true, |family, name| (kind_of(family), name.clone()) == wanted);
+                    self.links().want(&home, &at, wanted);
                 }
                 None => self.links().want(&home, &at, wanted),
             }
@@ -184,11 +189,33 @@ impl Core {
             // The map was faster: it is wanted at the new owner already, and its subscribers know of the gap.
             return;
         }
-        let still_wanted =
-            self.pubsub().wanted().iter().any(|(family, name)| *family == Family::Shard && name == channel);
-        if still_wanted {
+        if self.pubsub().is_wanted(Family::Shard, channel) {
+            self.pubsub().moved(Family::Shard, channel);
             self.place(&name);
-            self.pubsub().gap(true, |family, name| family == Family::Shard && name == channel);
         }
+    }
+
+    /// A node cannot take subscriptions at the moment, as while a cluster elects: they are asked for again until one can.
+    pub(crate) fn subscriptions_put_off(self: &Arc<Self>, link: LinkId, kind: ChannelKind, names: &[Bytes]) {
+        let family = family_of(kind);
+        let mut put_off = Vec::new();
+        for name in names {
+            let name = (kind, name.clone());
+            if self.links().forget(link, &name) && self.pubsub().is_wanted(family, &name.1) {
+                self.pubsub().moved(family, &name.1);
+                put_off.push(name);
+            }
+        }
+        let core = Arc::downgrade(self);
+        spawn(async move {
+            tokio::time::sleep(PUT_OFF).await;
+            let Some(core) = core.upgrade() else { return };
+            for name in put_off {
+                // A map that came meanwhile may have placed it.
+                if core.links().place_of(&name).is_none() && core.pubsub().is_wanted(family, &name.1) {
+                    core.place(&name);
+                }
+            }
+        });
     }
 }

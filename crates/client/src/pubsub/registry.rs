@@ -44,7 +44,7 @@ pub(crate) struct Changes {
 /// ```text
 ///            taken             confirmed
 ///  Wanted ----------> Requested -------> Confirmed
-///    ^  ^                 |  |              |   |
+///    ^  ^                 |  |^--- moved ---|   |
 ///    |  `------ lost -----'--|--------------'   |
 ///    |                       `------.-----------'
 ///    |                    last subscriber leaves
@@ -69,8 +69,9 @@ enum State {
 struct Topic<S> {
     subscribers: Vec<Member<S>>,
     state: State,
-    /// It stood before and was lost: messages may be missing when it stands again.
-    lost: bool,
+    /// It stood before and was lost or moved: messages may be missing when it stands again, and with true some may come
+    /// twice.
+    gap: Option<bool>,
 }
 
 #[derive(Debug)]
@@ -116,7 +117,7 @@ impl<S: Sink> Registry<S> {
         let topic = self.topics(family).entry(name.clone()).or_insert_with(|| Topic {
             subscribers: Vec::new(),
             state: State::Wanted,
-            lost: false,
+            gap: None,
         });
         if topic.subscribers.iter().any(|member| member.id == id) {
             return false;
@@ -242,12 +243,12 @@ impl<S: Sink> Registry<S> {
             // A second link of a handoff, or an answer that nobody waits for any more.
             State::Confirmed | State::Leaving | State::Wanted => return,
         }
-        let lost = std::mem::take(&mut topic.lost);
+        let gap = topic.gap.take();
         for member in &mut topic.subscribers {
             if !std::mem::replace(&mut member.told, true) {
                 member.sink.deliver(Delivery::Subscribed { channel: name.clone() });
-            } else if lost {
-                member.sink.deliver(Delivery::Gap { channel: name.clone(), may_repeat: false });
+            } else if let Some(may_repeat) = gap {
+                member.sink.deliver(Delivery::Gap { channel: name.clone(), may_repeat });
             }
         }
     }
@@ -274,9 +275,26 @@ impl<S: Sink> Registry<S> {
             self.dirty.remove(&(family, name.clone()));
             return;
         }
-        topic.lost |= topic.state == State::Confirmed;
+        if topic.state == State::Confirmed {
+            topic.gap.get_or_insert(false);
+        }
         topic.state = State::Wanted;
         self.dirty.insert((family, name.clone()));
+    }
+
+    /// A subscription is being carried to another link, where it does not stand yet. Its subscribers hear of the gap when it
+    /// does: what they read before could not show them what is published in between.
+    pub(crate) fn moved(&mut self, family: Family, name: &Bytes) {
+        let Some(topic) = self.topics(family).get_mut(name) else { return };
+        if topic.state == State::Confirmed {
+            topic.state = State::Requested;
+            topic.gap = Some(true);
+        }
+    }
+
+    /// Whether anybody wants a subscription.
+    pub(crate) fn is_wanted(&mut self, family: Family, name: &Bytes) -> bool {
+        self.topics(family).get(name).is_some_and(|topic| !topic.subscribers.is_empty())
     }
 
     /// The server refused a subscription, for want of a permission: its subscribers are told and it is gone.

@@ -326,3 +326,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_move_is_a_gap_only_when_the_subscription_stands_again() {
+    let (mut registry, log) = standing();
+    registry.moved(Family::Channel, &"news".into());
+    registry.moved(Family::Channel, &"news".into());
+    assert!(log.take().is_empty(), "what is published before it stands again belongs to the gap");
+    // What the old link says of its end is no news.
+    registry.push(&says(SubscriptionKind::Unsubscribed, "news"));
+    assert!(registry.take_changes().subscribe.is_empty(), "the new link has been asked");
+    registry.push(&says(SubscriptionKind::Subscribed, "news"));
+    registry.push(&says(SubscriptionKind::Subscribed, "news"));
+    registry.push(&message("news", "hello"));
+    assert_eq!(log.take(), ["gap news true", "news: hello"]);
+    assert!(registry.is_wanted(Family::Channel, &"news".into()));
+    assert!(!registry.is_wanted(Family::Shard, &"news".into()));
+}

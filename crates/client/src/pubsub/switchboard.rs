@@ -134,6 +134,16 @@ impl PubSub {
         self.state.lock().registry.gap(may_repeat, on_link);
     }
 
+    /// A subscription is carried to another link from here on.
+    pub(crate) fn moved(&self, family: Family, name: &Bytes) {
+        self.state.lock().registry.moved(family, name);
+    }
+
+    /// Whether anybody wants a subscription.
+    pub(crate) fn is_wanted(&self, family: Family, name: &Bytes) -> bool {
+        self.state.lock().registry.is_wanted(family, name)
+    }
+
     /// The server refused a subscription.
     pub(crate) fn refused(&self, family: Family, name: &Bytes, error: &ServerError) {
         self.state.lock().registry.refused(family, name, error);

@@ -201,6 +201,7 @@ async fn failovers_and_reshards_keep_the_order_of_a_slot() {
             cluster.wait_for_owner(0, replica).await.unwrap();
             let other = cluster.owner(16383).await.unwrap().addr;
             for (from, to) in [(replica, other), (other, replica)] {
+                cluster.wait_for_owner(499, from).await.unwrap();
                 cluster.reshard(0..=499, from, to).await.unwrap();
                 cluster.wait_for_owner(499, to).await.unwrap();
                 for stream in &streams {

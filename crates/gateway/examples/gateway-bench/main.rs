@@ -17,6 +17,7 @@
 )]
 
 mod board;
+mod deployment;
 mod floor;
 mod load;
 mod process;

@@ -3,15 +3,24 @@
 use crate::Words;
 use crate::process::pin_self;
 use crate::systems::{Programs, System};
-use crate::trouble;
+use crate::{deployment, trouble};
 use evenkeel_testkit::launcher::{ServerKind, Servers, Single, SingleOptions};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 
 /// Every scenario, in the order of running.
-const SCENARIOS: [&str; 8] =
-    ["alone", "hot", "idle10k", "connect", "latency", "slow-reader", "redis-restart", "sentinel-crash"];
+const SCENARIOS: [&str; 9] = [
+    "alone",
+    "hot",
+    "idle10k",
+    "connect",
+    "latency",
+    "slow-reader",
+    "redis-restart",
+    "sentinel-crash",
+    "deployment",
+];
 /// Fields of every line, in their order; what a scenario does not measure is null.
 const FIELDS: [&str; 9] = [
     "cpu_us_per_delivery",
@@ -25,7 +34,16 @@ const FIELDS: [&str; 9] = [
     "cpu_us_per_connect",
 ];
 /// Fields that only some scenarios have.
-const MORE: [&str; 2] = ["refused", "p99_ms_without"];
+const MORE: [&str; 8] = [
+    "refused",
+    "p99_ms_without",
+    "published",
+    "acknowledged",
+    "lost_by_redis",
+    "silent_gaps",
+    "told_gaps",
+    "reconnects",
+];
 
 /// Runs everything; false when something could not be measured.
 pub(crate) fn run(words: &Words) -> bool {
@@ -90,7 +108,9 @@ impl Bench<'_> {
         for round in 1..=self.rounds {
             for (at, system) in systems.iter().enumerate() {
                 // The history is there for trouble; without it a floor has nothing to say, as it ends with Redis.
-                let fits = if is_trouble {
+                let fits = if self.scenario == "deployment" {
+                    *system == System::EvenkeelHistory
+                } else if is_trouble {
                     !system.is_floor()
                         && (self.scenario == "redis-restart" || system.name().starts_with("evenkeel"))
                 } else {
@@ -100,7 +120,9 @@ impl Bench<'_> {
                     continue;
                 }
                 eprintln!("{}, {}, round {round} of {}", self.scenario, system.name(), self.rounds);
-                let line = if is_trouble {
+                let line = if self.scenario == "deployment" {
+                    Some(deployment::run(self.programs, self.kind).await)
+                } else if is_trouble {
                     Some(trouble::run(self.programs, self.kind, *system, self.scenario).await)
                 } else {
                     self.load(*system).await
@@ -146,7 +168,10 @@ impl Bench<'_> {
             let mut values: Vec<f64> = lines.iter().filter_map(|line| line[field].as_f64()).collect();
             values.sort_by(f64::total_cmp);
             // Of what must be none the worst round counts.
-            let worst = matches!(field, "missing" | "doubled" | "refused" | "recovered_ms");
+            let worst = matches!(
+                field,
+                "missing" | "doubled" | "refused" | "recovered_ms" | "lost_by_redis" | "silent_gaps"
+            );
             let at = if worst { values.len().saturating_sub(1) } else { values.len() / 2 };
             let value = values.get(at).map(|value| round(*value));
             if value.is_some() || FIELDS.contains(&field) {

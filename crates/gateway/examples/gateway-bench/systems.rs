@@ -120,7 +120,8 @@ impl Programs {
         let settings = folder.path().join("gateway.toml");
         let text = format!(
             "listen = \"127.0.0.1:0\"\n[channels]\nsubscribe = \"anyone\"\n[[namespaces]]\nname = \"kept\"\n\
-             subscribe = \"anyone\"\nhistory_size = 10000\nrecovery = true\n[api]\nkey = \"{API_KEY}\"\n"
+             subscribe = \"anyone\"\nhistory = \"anyone\"\nhistory_size = 10000\nrecovery = true\n[limits]\n\
+             max_recovered = 10000\n[api]\nkey = \"{API_KEY}\"\n"
         );
         std::fs::write(&settings, text).expect("settings");
         let mut command = self.command(self.evenkeel.as_deref().expect("the program"));

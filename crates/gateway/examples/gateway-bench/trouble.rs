@@ -182,7 +182,7 @@ fn target(system: System, hears: &Server, publishes: Option<&Server>, redis: Soc
 }
 
 /// Publishes on a connection of its own; true when that was acknowledged.
-async fn publish_one(target: Target, channel: &str, number: u64) -> bool {
+pub(crate) async fn publish_one(target: Target, channel: &str, number: u64) -> bool {
     let call = async {
         let (Target::Http(address, _) | Target::Redis(address)) = target;
         let mut stream = TcpStream::connect(address).await.ok()?;
@@ -287,7 +287,7 @@ fn wish(channel: &str, place: Option<&(String, u64)>) -> String {
 }
 
 /// The next text frame.
-async fn text(stream: &mut TcpStream) -> Option<String> {
+pub(crate) async fn text(stream: &mut TcpStream) -> Option<String> {
     loop {
         let first = stream.read_u8().await.ok()?;
         let len = match stream.read_u8().await.ok()? & 0x7F {

@@ -4,8 +4,8 @@
 //! a socket that was full. So a publication wakes no task of a session that keeps up.
 
 use super::socket::Socket;
-use crate::hub::Who;
 use crate::hub::shard::Sink;
+use crate::hub::{Order, Who};
 use crate::metrics::Metrics;
 use crate::outbox::{Bounds, Outbox, Pushed, Written};
 use crate::publication::Channel;
@@ -19,6 +19,9 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
+
+/// Orders of the server API that wait for one session.
+const MAX_ORDERS: usize = 1_024;
 
 /// One session's connection.
 pub(crate) struct Conn {
@@ -54,6 +57,7 @@ pub(crate) struct Identity {
 struct State {
     outbox: Outbox,
     notices: Vec<(Channel, u32)>,
+    orders: Vec<Order>,
     failed: bool,
 }
 
@@ -66,6 +70,8 @@ pub(crate) enum Wake {
     Gone,
     /// The server ended these subscriptions.
     Notices(Vec<(Channel, u32)>),
+    /// The server API wants this of the session.
+    Orders(Vec<Order>),
     Readable,
 }
 
@@ -164,6 +170,9 @@ impl Conn {
             if !state.notices.is_empty() {
                 return Poll::Ready(Wake::Notices(std::mem::take(&mut state.notices)));
             }
+            if !state.orders.is_empty() {
+                return Poll::Ready(Wake::Orders(std::mem::take(&mut state.orders)));
+            }
         }
         if self.poll_drained(cx) == Poll::Ready(false) {
             return Poll::Ready(Wake::Gone);
@@ -203,6 +212,16 @@ impl Conn {
     /// The subscriptions that the server ended since the last look.
     pub(crate) fn notices(&self) -> Vec<(Channel, u32)> {
         std::mem::take(&mut self.state.lock().notices)
+    }
+
+    /// Gives the session an order of the server API. One that takes none is given no more than so many.
+    pub(crate) fn order(&self, order: &Order) {
+        let mut state = self.state.lock();
+        if state.orders.len() < MAX_ORDERS {
+            state.orders.push(order.clone());
+        }
+        drop(state);
+        self.task.wake();
     }
 
     /// Who the client is, once it has said so.

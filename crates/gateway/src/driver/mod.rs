@@ -2,6 +2,7 @@
 
 pub(crate) mod clock;
 pub(crate) mod conn;
+pub(crate) mod hook;
 pub(crate) mod http;
 pub(crate) mod jwks;
 pub(crate) mod listen;

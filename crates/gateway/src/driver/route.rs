@@ -4,7 +4,8 @@
 //! in HTTP, where it can be read.
 
 use super::shared::Shared;
-use crate::namespace::ChannelOptions;
+use crate::hooks::Headers;
+use crate::namespace::{Access, ChannelOptions};
 use crate::publication::Channel;
 use crate::wire::machine::Machine;
 use crate::wire::pusher::session::Session as PusherSession;
@@ -13,6 +14,7 @@ use crate::ws::close::CloseCode;
 use crate::ws::encode;
 use crate::ws::handshake::{self, Head, Refusal};
 use bytes::{BufMut, Bytes, BytesMut};
+use http::HeaderValue;
 use percent_encoding::percent_decode_str;
 use std::sync::Arc;
 
@@ -57,7 +59,7 @@ fn centrifugo_session(shared: &Arc<Shared>, head: &Head<'_>) -> Result<Admitted,
     check_origin(shared, head)?;
     let (answer, deflate) = websocket(shared, head)?;
     let client = format!("{:032x}", fastrand::u128(..)).into_boxed_str();
-    let machine = centrifugo::session::Session::new(shared.rules.clone(), client);
+    let machine = centrifugo::session::Session::new(shared.rules.clone(), client, hook_headers(shared, head));
     Ok(Admitted { answer, protocol: Protocol::Centrifugo, machine: Box::new(machine), deflate })
 }
 
@@ -82,7 +84,7 @@ fn pusher_session(shared: &Arc<Shared>, head: &Head<'_>, key: &str) -> Result<Ad
         return Err(answer.freeze());
     }
     let socket = format!("{}.{}", fastrand::u32(1..), fastrand::u32(1..)).into_boxed_str();
-    let machine = PusherSession::new(shared.rules.clone(), app.clone(), socket);
+    let machine = PusherSession::new(shared.rules.clone(), app.clone(), socket, hook_headers(shared, head));
     Ok(Admitted { answer, protocol: Protocol::Pusher, machine: Box::new(machine), deflate })
 }
 
@@ -90,7 +92,7 @@ fn raw_session(shared: &Arc<Shared>, head: &Head<'_>, channel: &str) -> Result<A
     check_origin(shared, head)?;
     let (channel, options) = open_channel(shared, channel)?;
     let (answer, deflate) = websocket(shared, head)?;
-    let machine = raw::Session::new(shared.rules.clone(), channel, options);
+    let machine = raw::Session::new(shared.rules.clone(), channel, options, hook_headers(shared, head));
     Ok(Admitted { answer, protocol: Protocol::Raw, machine: Box::new(machine), deflate })
 }
 
@@ -102,7 +104,8 @@ fn sse_session(shared: &Arc<Shared>, head: &Head<'_>, channel: &str) -> Result<A
     let (channel, options) = open_channel(shared, channel)?;
     let since = head.header("last-event-id").map(str::to_owned).or_else(|| query(head, "last-event-id"));
     let since = since.as_deref().and_then(sse::last_event);
-    let machine = raw::Session::new(shared.rules.clone(), channel, options).joining(since);
+    let machine = raw::Session::new(shared.rules.clone(), channel, options, hook_headers(shared, head));
+    let machine = machine.events(since);
     let mut answer = sse::HEAD.to_owned();
     if let Some(origin) = head.header("origin") {
         // It was checked above, and is echoed rather than `*` so that it stays as exact.
@@ -117,7 +120,16 @@ fn sse_session(shared: &Arc<Shared>, head: &Head<'_>, channel: &str) -> Result<A
     })
 }
 
-/// The channel of a path, if anybody may hear it.
+/// What hooks get of a client's request.
+fn hook_headers(shared: &Shared, head: &Head<'_>) -> Headers {
+    let passed = shared.hooks.headers.iter().flat_map(|name| {
+        let same = head.headers.iter().filter(|header| name.as_str().eq_ignore_ascii_case(header.name));
+        same.filter_map(|header| Some((name.clone(), HeaderValue::from_bytes(header.value).ok()?)))
+    });
+    passed.collect()
+}
+
+/// The channel of a path, if anybody may hear it, or a hook says who may.
 fn open_channel(shared: &Shared, encoded: &str) -> Result<(Channel, Arc<ChannelOptions>), Refused> {
     let bad = || refusal(400, "Bad Request", "the channel's name is missing, too long or no text");
     let name = percent_decode_str(encoded).decode_utf8().map_err(|_no_text| bad())?;
@@ -125,7 +137,8 @@ fn open_channel(shared: &Shared, encoded: &str) -> Result<(Channel, Arc<ChannelO
         return Err(bad());
     }
     let options = shared.rules.namespaces.options(&name).cloned().ok_or_else(not_found)?;
-    if shared.rules.is_reserved(&name) || !options.subscribe.allows("") {
+    let open = options.subscribe.allows("") || options.subscribe == Access::Hook;
+    if shared.rules.is_reserved(&name) || !open {
         return Err(refusal(403, "Forbidden", "this channel is not open to everybody"));
     }
     Ok((Channel::from(&*name), options))

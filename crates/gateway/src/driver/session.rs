@@ -116,6 +116,12 @@ impl Task {
                 Box::pin(self.forget(notices)).await;
                 true
             }
+            Wake::Orders(orders) => {
+                for order in orders {
+                    self.machine.obey(order, clock::unix_seconds());
+                }
+                Box::pin(self.act(Heard { asked: true, last: None })).await
+            }
             Wake::Readable => {
                 let heard = self.read();
                 if !heard.asked && heard.last.is_none() {
@@ -208,10 +214,15 @@ impl Task {
             match self.machine.step() {
                 None => break,
                 Some(Step::Close(code)) => {
-                    closed = Some(code);
+                    Metrics::count(&self.shared.metrics.violations);
+                    closed = Some(self.conn.protocol().close(code));
                     break;
                 }
                 Some(Step::Done) => {}
+                Some(Step::End(last)) => {
+                    closed = Some(last);
+                    break;
+                }
                 Some(Step::Run(effect)) => {
                     let outcome = self.execute(effect, deadline, &mut activations).await;
                     self.machine.complete(outcome);
@@ -221,9 +232,9 @@ impl Task {
         if let Some(frame) = self.machine.take_frames() {
             self.conn.push(frame);
         }
-        if let Some(code) = closed {
-            Metrics::count(&self.shared.metrics.violations);
-            self.conn.close(code);
+        let goes_on = closed.is_none();
+        if let Some(last) = closed {
+            self.conn.end(Some(last), false);
         } else {
             if let Some(identity) = self.machine.take_identity() {
                 let (client, user) = identity;
@@ -237,12 +248,13 @@ impl Task {
             }
         }
         self.conn.flush();
-        closed.is_none()
+        goes_on
     }
 
     async fn execute(&self, effect: Effect, deadline: Instant, activations: &mut Vec<Activation>) -> Outcome {
         let broker = self.shared.hub.broker();
         match effect {
+            Effect::Ask(question) => Outcome::Asked(self.shared.hooks.ask(question).await),
             Effect::History { channel, options, query } => {
                 Outcome::History(in_time(deadline, broker.history(&channel, &options, query)).await)
             }

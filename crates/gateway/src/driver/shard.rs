@@ -73,10 +73,10 @@ fn apply(
         }
         Command::Attach(conn) => shard.attach(conn),
         Command::Detach(conn) => shard.detach(&conn),
-        Command::Disconnect { who } => {
+        Command::Disconnect { who, why } => {
             shard.visit(0, 1, |conn| {
                 if conn.is(&who) {
-                    conn.say_farewell(Farewell::Disconnected, false);
+                    conn.say_farewell(why, false);
                     conn.flush();
                 }
             });
@@ -84,6 +84,13 @@ fn apply(
         Command::Expel { channel, who } => shard.expel(&channel, |conn| conn.is(&who), dirty),
         Command::Gap(channel) => shard.gap(&channel, dirty),
         Command::NewEpoch(channel, epoch) => shard.new_epoch(&channel, &epoch, dirty),
+        Command::Order { who, order } => {
+            shard.visit(0, 1, |conn| {
+                if conn.is(&who) {
+                    conn.order(&order);
+                }
+            });
+        }
         Command::Publish(publication) => {
             let delivered = shard.publish(&publication, alone, dirty);
             Metrics::add(&shared.metrics.delivered, delivered);

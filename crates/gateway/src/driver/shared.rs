@@ -3,6 +3,7 @@
 use super::tls::Tls;
 use crate::config::{GatewayConfig, PusherConfig};
 use crate::doors::Doors;
+use crate::driver::hook::Hooks;
 use crate::hub::Hub;
 use crate::metrics::{Gauges, Metrics};
 use crate::origin::AllowedOrigins;
@@ -63,6 +64,7 @@ pub(crate) struct Shared {
     pub(crate) doors: Doors,
     /// Encrypts every connection, where it is set.
     pub(crate) tls: Option<Tls>,
+    pub(crate) hooks: Hooks,
 }
 
 impl Shared {

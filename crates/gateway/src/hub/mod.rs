@@ -12,6 +12,7 @@ use crate::driver::conn::Conn;
 use crate::metrics::Metrics;
 use crate::namespace::ChannelOptions;
 use crate::publication::{Channel, Epoch, Publication};
+use crate::wire::Farewell;
 use bytes::Bytes;
 use interest::Interest;
 use parking_lot::Mutex;
@@ -31,10 +32,11 @@ pub(crate) enum Command {
     Activate { conn: Arc<Conn>, channel: Channel, serial: u32, at: Option<(Epoch, u64)> },
     Attach(Arc<Conn>),
     Detach(Arc<Conn>),
-    Disconnect { who: Who },
+    Disconnect { who: Who, why: Farewell },
     Expel { channel: Channel, who: Who },
     Gap(Channel),
     NewEpoch(Channel, Epoch),
+    Order { who: Who, order: Order },
     Publish(Arc<Publication>),
     Subscribe { conn: Arc<Conn>, channel: Channel, serial: u32 },
     Unsubscribe { conn: Arc<Conn>, channel: Channel },
@@ -45,6 +47,8 @@ pub(crate) enum Command {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Word {
     Disconnect { who: Who },
+    Expire { who: Who },
+    Order { who: Who, order: Order },
     Unsubscribe { channel: Channel, who: Who },
 }
 
@@ -60,12 +64,24 @@ impl Word {
 
     fn command(&self) -> Command {
         match self {
-            Self::Disconnect { who } => Command::Disconnect { who: who.clone() },
+            Self::Disconnect { who } => Command::Disconnect { who: who.clone(), why: Farewell::Disconnected },
+            Self::Expire { who } => Command::Disconnect { who: who.clone(), why: Farewell::Expired },
+            Self::Order { who, order } => Command::Order { who: who.clone(), order: order.clone() },
             Self::Unsubscribe { channel, who } => {
                 Command::Expel { channel: channel.clone(), who: who.clone() }
             }
         }
     }
+}
+
+/// What the server API has a session do by itself, between its client's requests.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Order {
+    /// The client's permission ends at this time, in seconds since 1970; never for 0.
+    Refresh { expires: u64 },
+    /// Subscribe the client to a channel, whatever its options say.
+    Subscribe { channel: Channel },
 }
 
 /// Whom the server API means.

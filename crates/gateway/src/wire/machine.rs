@@ -7,6 +7,8 @@
 use crate::broker::{History, HistoryQuery, Published};
 use crate::config::LimitsConfig;
 use crate::error::BrokerError;
+use crate::hooks::{Question, Verdict};
+use crate::hub::Order;
 use crate::namespace::{ChannelOptions, Namespaces};
 use crate::presence::Member;
 use crate::publication::{Channel, Position};
@@ -24,6 +26,8 @@ pub(crate) struct Rules {
     pub(crate) ping_seconds: u64,
     /// Whether Pusher's protocol is on, and its signed channels are kept for it.
     pub(crate) pusher: bool,
+    /// Whether a hook says who clients without a token are.
+    pub(crate) asks_connect: bool,
     /// Checks clients' tokens; without it there are none.
     pub(crate) tokens: Option<Verifier>,
 }
@@ -49,6 +53,8 @@ impl Rules {
 /// What the driver is to do before it goes on.
 #[derive(Debug)]
 pub(crate) enum Effect {
+    /// Ask a hook.
+    Ask(Question),
     History {
         channel: Channel,
         options: Arc<ChannelOptions>,
@@ -81,6 +87,7 @@ pub(crate) enum Effect {
 /// What came of an [`Effect`].
 #[derive(Debug)]
 pub(crate) enum Outcome {
+    Asked(Verdict),
     History(Result<History, BrokerError>),
     Presence(Result<Vec<Member>, BrokerError>),
     Published(Result<Published, BrokerError>),
@@ -94,6 +101,8 @@ pub(crate) enum Outcome {
 pub(crate) enum Step {
     Close(CloseCode),
     Done,
+    /// End the session with this frame.
+    End(Bytes),
     Run(Effect),
 }
 
@@ -102,6 +111,9 @@ pub(crate) trait Machine: Send + Sync + fmt::Debug {
     /// Takes a text message that came at `now`, in seconds since 1970; an error ends the session after what was
     /// asked before.
     fn hear(&mut self, text: &str, now: u64) -> Result<(), CloseCode>;
+
+    /// Takes an order of the server API at `now`, in seconds since 1970. Default: the protocol has no word for it.
+    fn obey(&mut self, _order: Order, _now: u64) {}
 
     /// What follows from the next request; `None` when all are done.
     fn step(&mut self) -> Option<Step>;

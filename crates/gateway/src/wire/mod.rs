@@ -139,6 +139,15 @@ impl Protocol {
         }
     }
 
+    /// The last frame of a session that ends with a code of its own.
+    pub(crate) fn close(self, code: CloseCode) -> Bytes {
+        match self {
+            // An event stream has no codes: it ends, and says to people why.
+            Self::Sse => sse::end(code.reason),
+            _ => ws::encode::close(Some(code)),
+        }
+    }
+
     /// The close code. Which ones bring a client back, and how soon, each protocol says itself; Pusher's
     /// 4200 to 4299 would bring it back at once and for ever, so they are never used.
     const fn close_code(self, why: Farewell) -> CloseCode {

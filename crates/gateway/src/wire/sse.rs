@@ -38,6 +38,12 @@ pub(super) fn farewell(why: Farewell) -> Bytes {
     }
 }
 
+/// The end of a stream that could not go on, with the wait before the browser tries again.
+pub(super) fn end(reason: &str) -> Bytes {
+    let reason: String = reason.chars().filter(|character| !character.is_control()).collect();
+    Bytes::from(format!("retry: 5000\n: {reason}\n\n"))
+}
+
 /// Reads a `Last-Event-ID`.
 pub(crate) fn last_event(id: &str) -> Option<Position> {
     let (epoch, offset) = id.rsplit_once(':')?;

@@ -44,9 +44,14 @@ pub(crate) fn text(payload: &[u8]) -> Bytes {
 /// Encodes a close frame; an unset `close` gives one without a body.
 pub(crate) fn close(close: Option<CloseCode>) -> Bytes {
     let Some(close) = close else { return frame(Opcode::Close, &[]) };
-    let mut body = Vec::with_capacity(2 + close.reason.len());
-    body.extend_from_slice(&close.code.to_be_bytes());
-    body.extend_from_slice(close.reason.as_bytes());
+    close_with(close.code, close.reason)
+}
+
+/// Encodes a close frame with a reason of at most 123 bytes.
+pub(crate) fn close_with(code: u16, reason: &str) -> Bytes {
+    let mut body = Vec::with_capacity(2 + reason.len());
+    body.extend_from_slice(&code.to_be_bytes());
+    body.extend_from_slice(reason.as_bytes());
     frame(Opcode::Close, &body)
 }
 

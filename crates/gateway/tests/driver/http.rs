@@ -137,6 +137,54 @@ async fn durability_that_cannot_be_had_is_refused_before_anything_is_published()
 }
 
 #[tokio::test]
+async fn the_server_api_subscribes_and_refreshes() {
+    let gateway = gateway().await;
+    let address = gateway.local_addr();
+    let mut peer = Peer::open(address, "/connection/websocket").await;
+    peer.say("{\"id\":1,\"connect\":{}}").await;
+    let client = peer.json().await["connect"]["client"].as_str().unwrap().to_owned();
+    let epoch = {
+        let mut other = Peer::connect(address).await;
+        other.subscribe("kept:a").await["subscribe"]["epoch"].clone()
+    };
+    gateway.handle().publish("kept:a", "1").await.unwrap();
+    // What clients may not ask for themselves servers may.
+    for (channel, subscribe) in [
+        ("kept:a", json!({"recoverable":true,"positioned":true,"epoch":epoch,"offset":1})),
+        ("closed:a", json!({})),
+    ] {
+        let answer = api(address, "subscribe", json!({"channel":channel,"client":client})).await;
+        assert_eq!(answer, json!({"result":{}}));
+        assert_eq!(peer.json().await, json!({"push":{"channel":channel,"subscribe":subscribe}}));
+    }
+    api(address, "subscribe", json!({"channel":"kept:a","client":client})).await;
+    gateway.handle().publish("kept:a", "2").await.unwrap();
+    gateway.handle().publish("closed:a", "3").await.unwrap();
+    assert_eq!(peer.json().await["push"]["pub"], json!({"data":2,"offset":2}), "and once only");
+    assert_eq!(peer.json().await["push"]["pub"]["data"], 3);
+    api(address, "unsubscribe", json!({"channel":"closed:a","client":client})).await;
+    assert_eq!(peer.json().await["push"]["unsubscribe"]["code"], 2000);
+    #[expect(clippy::disallowed_methods, reason = "permissions end by the wall clock")]
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    api(address, "refresh", json!({"client":client,"expire_at":now + 3_600})).await;
+    let refresh = peer.json().await["push"]["refresh"].clone();
+    assert_eq!(refresh["expires"], true);
+    assert!((3_590..=3_600).contains(&refresh["ttl"].as_u64().unwrap()), "{refresh}");
+    api(address, "refresh", json!({"client":client})).await;
+    assert_eq!(peer.json().await, json!({"push":{"refresh":{}}}), "no end any more");
+    for (method, body, code) in [
+        ("subscribe", json!({"channel":"kept:a"}), 107),
+        ("subscribe", json!({"channel":"no:a","client":"c"}), 102),
+        ("refresh", json!({"expired":true}), 107),
+    ] {
+        assert_eq!(api(address, method, body).await["error"]["code"], code, "{method}");
+    }
+    api(address, "refresh", json!({"client":client,"expired":true})).await;
+    assert_eq!(peer.closed().await, 3005);
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn pushers_rest_api_publishes_what_is_signed() {
     let gateway = gateway().await;
     let address = gateway.local_addr();

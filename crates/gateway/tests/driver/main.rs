@@ -8,8 +8,10 @@
     reason = "the helpers of tests"
 )]
 
+mod browser;
 mod centrifugo;
 mod deflate;
+mod hooks;
 mod hostile;
 mod http;
 mod jwks;

@@ -3,23 +3,30 @@
 //! Skipped, with the reason printed, where npm or its registry cannot be reached.
 
 use crate::start::{DEADLINE, config, over};
-use evenkeel_gateway::{Gateway, MemoryBroker};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use evenkeel_gateway::{Access, Gateway, MemoryBroker};
+use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
+use sha2::Sha256;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
+const SECRET: &str = "a secret of servers";
 const INSTALL_DEADLINE: Duration = Duration::from_secs(120);
 
 /// One installation serves all tests of this binary.
 static INSTALL: Mutex<Option<Result<PathBuf, String>>> = Mutex::const_new(None);
 
-async fn install() -> Result<PathBuf, String> {
+/// The folder of the packages and of everything in `tests/npm`; in words why there is none.
+pub(crate) async fn install() -> Result<PathBuf, String> {
     let mut done = INSTALL.lock().await;
     if let Some(result) = &*done {
         return result.clone();
@@ -33,8 +40,12 @@ async fn install_once() -> Result<PathBuf, String> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/npm");
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("npm");
     std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
-    for name in ["package.json", "centrifuge.mjs", "pusher.mjs"] {
-        std::fs::copy(source.join(name), folder.join(name)).map_err(|error| error.to_string())?;
+    for entry in std::fs::read_dir(&source).map_err(|error| error.to_string())? {
+        let entry = entry.map_err(|error| error.to_string())?;
+        // Whoever ran npm there by hand left its folder.
+        if entry.path().is_file() {
+            std::fs::copy(entry.path(), folder.join(entry.file_name())).map_err(|error| error.to_string())?;
+        }
     }
     let npm = Command::new("npm")
         .args(["install", "--no-audit", "--no-fund", "--prefer-offline", "--loglevel=error"])
@@ -65,6 +76,11 @@ impl Browser {
     }
 
     async fn run(gateway: &Gateway, program: &str) -> Option<Self> {
+        Self::with(gateway, program, &[]).await
+    }
+
+    /// With tokens that the library is given, one each time that it asks.
+    async fn with(gateway: &Gateway, program: &str, tokens: &[String]) -> Option<Self> {
         let folder = match install().await {
             Ok(folder) => folder,
             Err(reason) => {
@@ -75,6 +91,7 @@ impl Browser {
         let mut child = Command::new("node")
             .arg(program)
             .arg(format!("ws://{}/connection/websocket", gateway.local_addr()))
+            .arg(json!(tokens).to_string())
             .current_dir(folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -172,6 +189,121 @@ async fn centrifuge_recovers_through_a_gateway_restart() {
     browser.expect("publication", json!({"data":21})).await;
     assert_eq!(browser.data(), (1..=21).map(|n| json!(n)).collect::<Vec<_>>(), "each once, in order");
     assert!(!browser.seen.iter().any(|event| event["event"] == "disconnected"));
+    second.stop().await;
+    elsewhere.stop().await;
+}
+
+/// A token of `u1` that ends after so many seconds.
+fn token(seconds: u64) -> String {
+    #[expect(clippy::disallowed_methods, reason = "tokens end by the wall clock")]
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let encode = |text: &[u8]| URL_SAFE_NO_PAD.encode(text);
+    let claims = json!({"sub":"u1","exp":now + seconds}).to_string();
+    let signed = format!("{}.{}", encode(br#"{"alg":"HS256"}"#), encode(claims.as_bytes()));
+    let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
+    mac.update(signed.as_bytes());
+    format!("{signed}.{}", encode(&mac.finalize().into_bytes()))
+}
+
+#[tokio::test]
+async fn centrifuge_renews_its_token_and_its_session_goes_on() {
+    let mut config = config();
+    config.token = Some(serde_json::from_value(json!({"hmac_secret":SECRET})).unwrap());
+    config.channels.subscribe = Access::Users;
+    let gateway = over(config, Arc::new(MemoryBroker::new())).await;
+    // The first is over already: it is refused, and the library asks for another one.
+    let tokens = [token(0), token(3), token(3_600)];
+    let Some(mut browser) = Browser::with(&gateway, "centrifuge.mjs", &tokens).await else { return };
+    browser.order(json!({"do":"subscribe","channel":"news"})).await;
+    browser.order(json!({"do":"subscribe","channel":"closed:a"})).await;
+    browser.order(json!({"do":"connect"})).await;
+    browser.expect("token", json!({"left":2})).await;
+    browser.expect("token", json!({"left":1})).await;
+    let client = browser.expect("connected", json!({})).await["client"].clone();
+    browser.expect("unsubscribed", json!({"channel":"closed:a","code":103})).await;
+    // When the second ends the library brings the third, on the connection that it has.
+    browser.expect("token", json!({"left":0})).await;
+    browser.order(json!({"do":"publish","channel":"news","data":1})).await;
+    browser.expect("publication", json!({"channel":"news","data":1})).await;
+    let connected: Vec<_> = browser.seen.iter().filter(|event| event["event"] == "connected").collect();
+    assert!(connected.iter().all(|event| event["client"] == client), "{:?}", browser.seen);
+    assert!(!browser.seen.iter().any(|event| event["event"] == "disconnected"), "{:?}", browser.seen);
+    // Its permission is the third token's now.
+    let order = json!({"user":"u1","expired":true});
+    assert_eq!(crate::http::api(gateway.local_addr(), "refresh", order).await, json!({"result":{}}));
+    browser.expect("connecting", json!({"code":3005})).await;
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn centrifuge_is_subscribed_by_the_server() {
+    let gateway = over(config(), Arc::new(MemoryBroker::new())).await;
+    let Some(mut browser) = Browser::start(&gateway).await else { return };
+    browser.order(json!({"do":"connect"})).await;
+    let client = browser.expect("connected", json!({})).await["client"].clone();
+    let order = json!({"channel":"closed:a","client":client});
+    crate::http::api(gateway.local_addr(), "subscribe", order.clone()).await;
+    browser.expect("server subscribed", json!({"channel":"closed:a"})).await;
+    gateway.handle().publish("closed:a", "1").await.unwrap();
+    browser.expect("server publication", json!({"channel":"closed:a","data":1})).await;
+    crate::http::api(gateway.local_addr(), "unsubscribe", order).await;
+    browser.expect("server unsubscribed", json!({"channel":"closed:a"})).await;
+    gateway.stop().await;
+}
+
+#[cfg(feature = "redis")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn centrifuge_recovers_through_a_redis_failover_and_a_gateway_restart() {
+    use evenkeel_testkit::launcher::{SentinelFailover, SentinelOptions, SentinelTrio, Servers};
+    let servers = Servers::discover();
+    if servers.are_switched_off() {
+        println!("skipped: servers are switched off");
+        return;
+    }
+    let trio = SentinelTrio::start(servers.preferred().unwrap(), SentinelOptions::default()).await.unwrap();
+    let sentinels: Vec<String> = trio.sentinels().iter().map(ToString::to_string).collect();
+    let start = async |listen: &str| {
+        let mut config = config();
+        config.listen = listen.parse().unwrap();
+        config.namespaces[0].options.history_size = 10_000;
+        config.limits.max_recovered = 10_000;
+        config.redis.url = Some(format!("redis+sentinel://{}/{}", sentinels.join(","), trio.name()));
+        Gateway::builder().config(config).shards(2).start().await.unwrap()
+    };
+    let (first, elsewhere) = (start("127.0.0.1:0").await, start("127.0.0.1:0").await);
+    let address = first.local_addr();
+    let Some(mut browser) = Browser::start(&first).await else { return };
+    browser.order(json!({"do":"subscribe","channel":"kept:a"})).await;
+    browser.order(json!({"do":"connect"})).await;
+    browser.expect("subscribed", json!({"channel":"kept:a"})).await;
+    let handle = elsewhere.handle();
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let published = Arc::new(AtomicU64::new(0));
+    let counts = published.clone();
+    let publisher = tokio::spawn(async move {
+        let mut n = 0;
+        while !*stopped.borrow() {
+            n += 1;
+            handle.publish("kept:a", n.to_string()).await.unwrap();
+            counts.store(n, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        n
+    });
+    browser.expect("publication", json!({"data":50})).await;
+    let old = trio.primary().await.unwrap();
+    trio.failover(SentinelFailover::Plain).await.unwrap();
+    trio.wait_for_new_primary(old).await.unwrap();
+    let later = published.load(Ordering::Relaxed) + 20;
+    browser.expect("publication", json!({"data":later})).await;
+    first.stop().await;
+    let second = start(&address.to_string()).await;
+    browser.expect("subscribed", json!({"channel":"kept:a","wasRecovering":true,"recovered":true})).await;
+    stop.send_replace(true);
+    let last = publisher.await.unwrap();
+    browser.expect("publication", json!({"data":last})).await;
+    assert_eq!(browser.data(), (1..=last).map(|n| json!(n)).collect::<Vec<_>>(), "each once, in order");
+    assert!(!browser.seen.iter().any(|event| event["event"] == "disconnected"), "{:?}", browser.seen);
     second.stop().await;
     elsewhere.stop().await;
 }

@@ -41,6 +41,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
         stream.write_all(request(path, "").as_bytes()).await.unwrap();
         let head = read_head(&mut stream).await;
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        Self::on(stream)
+    }
+
+    /// On a WebSocket that is open.
+    pub(crate) fn on(stream: S) -> Self {
         Self { stream, lines: VecDeque::new() }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How long any one step of a test may take.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Plain channels open to all, `kept:*` with history and recovery, `closed:*` to nobody, the API key `hush`.
 pub(crate) fn config() -> GatewayConfig {

@@ -4,7 +4,14 @@ import { createInterface } from 'node:readline';
 import WebSocket from 'ws';
 
 const say = (event) => process.stdout.write(JSON.stringify(event) + '\n');
+const tokens = JSON.parse(process.argv[3] ?? '[]');
+const getToken = async () => {
+  const token = tokens.shift();
+  say({ event: 'token', left: tokens.length });
+  return token;
+};
 const client = new Centrifuge(process.argv[2], {
+  ...(tokens.length ? { getToken } : {}),
   websocket: WebSocket,
   minReconnectDelay: 20,
   maxReconnectDelay: 100,
@@ -12,6 +19,10 @@ const client = new Centrifuge(process.argv[2], {
 client.on('connected', (ctx) => say({ event: 'connected', client: ctx.client }));
 client.on('connecting', (ctx) => say({ event: 'connecting', code: ctx.code }));
 client.on('disconnected', (ctx) => say({ event: 'disconnected', code: ctx.code }));
+// What the server subscribed the client to by itself.
+client.on('subscribed', (ctx) => say({ event: 'server subscribed', channel: ctx.channel }));
+client.on('unsubscribed', (ctx) => say({ event: 'server unsubscribed', channel: ctx.channel }));
+client.on('publication', (ctx) => say({ event: 'server publication', channel: ctx.channel, data: ctx.data }));
 
 const subscriptions = new Map();
 const orders = {

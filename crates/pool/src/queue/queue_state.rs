@@ -776,7 +776,12 @@ impl Queue {
 
 /// The slot that orders a unit.
 fn slot_of(unit: &[Command]) -> u16 {
-    let mut slots = unit.iter().map(|command| command.slot().map_or(NO_SLOT, Slot::number));
+    // A transaction belongs to the slot of what it holds.
+    let whole = unit.len() > 1;
+    let mut slots = unit
+        .iter()
+        .filter(|command| !(whole && command.is_bracket()))
+        .map(|command| command.slot().map_or(NO_SLOT, Slot::number));
     let first = slots.next().unwrap_or(NO_SLOT);
     if slots.all(|slot| slot == first) { first } else { MANY_SLOTS }
 }

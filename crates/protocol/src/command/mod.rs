@@ -278,6 +278,11 @@ impl Command {
     pub fn is_script(&self) -> bool {
         self.spec.is_some_and(|spec| matches!(spec.name(), "EVAL" | "EVALSHA" | "FCALL"))
     }
+
+    /// Whether it only prepares or surrounds the commands beside it, as ASKING, MULTI and EXEC do: it has no slot of its own.
+    pub fn is_bracket(&self) -> bool {
+        self.spec.is_some_and(|spec| matches!(spec.name(), "ASKING" | "EXEC" | "MULTI"))
+    }
 }
 
 impl fmt::Debug for Command {

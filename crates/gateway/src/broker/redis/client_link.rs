@@ -6,7 +6,7 @@ use crate::publication::Channel;
 use bytes::Bytes;
 use evenkeel_client::{Client, Command, Delivery, Deployment, Error, Executed, Frame, Subscription};
 use futures_util::FutureExt;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 /// Events taken in one go, so that the broker's other work gets its turn.
@@ -49,14 +49,21 @@ impl RedisLink for Client {
         })
     }
 
-    fn listen(&self) -> BoxFuture<'_, Result<Box<dyn RedisListener>, LinkError>> {
+    fn listen(&self, sharded: bool) -> BoxFuture<'_, Result<Box<dyn RedisListener>, LinkError>> {
         Box::pin(async move {
             let none: [&str; 0] = [];
             let subscription = self.subscribe(none).await.map_err(|error| link_error(&error))?;
+            let shards = if sharded {
+                Some(self.ssubscribe(none).await.map_err(|error| link_error(&error))?)
+            } else {
+                None
+            };
             let listener = ClientListener {
                 client: self.clone(),
                 subscription,
+                shards,
                 channels: HashMap::new(),
+                unconfirmed: BTreeMap::new(),
                 renewed: BTreeSet::new(),
             };
             Ok(Box::new(listener) as Box<dyn RedisListener>)
@@ -68,20 +75,43 @@ impl RedisLink for Client {
     }
 }
 
-/// One subscription of a client.
+/// One subscription of a client, or two, where channels are sharded.
 #[derive(Debug)]
 struct ClientListener {
     client: Client,
     subscription: Subscription,
+    shards: Option<Subscription>,
     channels: HashMap<Bytes, Channel>,
+    /// How many confirmations a channel still has to come before it is heard whole.
+    unconfirmed: BTreeMap<Channel, usize>,
     /// Channels whose next confirmation ends a time without them.
     renewed: BTreeSet<Channel>,
 }
 
 impl ClientListener {
     fn ask(&mut self, names: Vec<Bytes>) {
+        let each = 1 + usize::from(self.shards.is_some());
+        for name in &names {
+            if let Some(channel) = self.channels.get(name) {
+                self.unconfirmed.insert(channel.clone(), each);
+            }
+        }
         // One poll makes the channels wanted; their confirmations come in-band, and refusals too.
+        if let Some(shards) = &mut self.shards {
+            drop(shards.ssubscribe(names.clone()).now_or_never());
+        }
         drop(self.subscription.subscribe(names).now_or_never());
+    }
+
+    /// Takes a confirmation; true when the channel is heard in every way from here on.
+    fn confirmed(&mut self, channel: &Channel) -> bool {
+        let Some(left) = self.unconfirmed.get_mut(channel) else { return false };
+        *left -= 1;
+        let whole = *left == 0;
+        if whole {
+            self.unconfirmed.remove(channel);
+        }
+        whole
     }
 
     fn take(&mut self, delivery: Delivery, events: &mut Vec<LinkEvent>) {
@@ -92,7 +122,9 @@ impl ClientListener {
                 }
             }
             Delivery::Subscribed { channel } => {
-                if let Some(channel) = self.channels.get(&channel).cloned() {
+                if let Some(channel) = self.channels.get(&channel).cloned()
+                    && self.confirmed(&channel)
+                {
                     events.push(LinkEvent::Subscribed(channel.clone()));
                     if self.renewed.remove(&channel) {
                         events.push(LinkEvent::Gap(Some(channel)));
@@ -134,17 +166,30 @@ impl RedisListener for ClientListener {
             channels.iter().map(|channel| Bytes::copy_from_slice(channel.as_bytes())).collect();
         for (name, channel) in names.iter().zip(&channels) {
             self.channels.remove(name);
+            self.unconfirmed.remove(channel);
             self.renewed.remove(channel);
+        }
+        if let Some(shards) = &mut self.shards {
+            shards.sunsubscribe(names.clone());
         }
         self.subscription.unsubscribe(names);
     }
 
     fn next<'a>(&'a mut self, events: &'a mut Vec<LinkEvent>) -> BoxFuture<'a, bool> {
         Box::pin(async move {
-            let Some(first) = self.subscription.recv().await else { return false };
+            let first = match &mut self.shards {
+                Some(shards) => tokio::select! {
+                    // Either is emptied below, so neither starves the other.
+                    first = shards.recv() => first,
+                    first = self.subscription.recv() => first,
+                },
+                None => self.subscription.recv().await,
+            };
+            let Some(first) = first else { return false };
             self.take(first, events);
             while events.len() < MAX_EVENTS {
-                let Some(more) = self.subscription.try_recv() else { break };
+                let sharded = self.shards.as_mut().and_then(Subscription::try_recv);
+                let Some(more) = sharded.or_else(|| self.subscription.try_recv()) else { break };
                 self.take(more, events);
             }
             true
@@ -154,8 +199,11 @@ impl RedisListener for ClientListener {
     fn renew(&mut self) {
         // To leave and come back makes the link owe answers, which is what tells the client that it is dead.
         let none: [&str; 0] = [];
-        if let Some(Ok(fresh)) = self.client.subscribe(none).into_future().now_or_never() {
-            self.subscription = fresh;
+        let plain = self.client.subscribe(none).into_future().now_or_never();
+        let sharded = self.client.ssubscribe(none).into_future().now_or_never();
+        if let (Some(Ok(plain)), Some(Ok(sharded))) = (plain, sharded) {
+            self.subscription = plain;
+            self.shards = self.shards.take().map(|_old| sharded);
             let mut names: Vec<Bytes> = self.channels.keys().cloned().collect();
             names.sort();
             self.renewed = self.channels.values().cloned().collect();

@@ -95,12 +95,15 @@ pub trait RedisLink: Send + Sync + fmt::Debug + 'static {
 
     /// Opens a subscription. It mends itself through everything, and reports each gap.
     ///
+    /// With `sharded` every channel is subscribed to in both ways, at the node of its slot for what is published with
+    /// `SPUBLISH`, and for plain `PUBLISH`, which every node of a cluster hears.
+    ///
     /// # Errors
     /// As for a command; the broker asks again.
     ///
     /// # Cancel safety
     /// Safe: nothing stays behind.
-    fn listen(&self) -> BoxFuture<'_, Result<Box<dyn RedisListener>, LinkError>>;
+    fn listen(&self, sharded: bool) -> BoxFuture<'_, Result<Box<dyn RedisListener>, LinkError>>;
 
     /// Whether a node knows its own subscribers only. Default: false.
     fn is_cluster(&self) -> bool {

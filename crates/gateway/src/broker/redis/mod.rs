@@ -4,6 +4,10 @@
 //! Publications of gateways on channels with history are appended to a stream and published in one script, with
 //! their offset; the plain `PUBLISH` of any other program is delivered as it is. A channel is subscribed to only
 //! while it has a subscriber here.
+//!
+//! In a cluster a channel's history, its publications and its subscription are all at the node of its slot: gateways
+//! publish with `SPUBLISH`, which costs the other nodes nothing. What other programs publish with `PUBLISH` reaches
+//! every node, so each channel is subscribed to in that way too, at one node.
 
 #[cfg(feature = "redis")]
 mod client_link;
@@ -39,11 +43,13 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, OnceCell, oneshot};
 use tokio::time::timeout;
 
 /// Publish calls under way at once, for as many groups of channels.
 const LANES: usize = 32;
+/// Probes of one round in a cluster: each goes to the node of its name's slot, and so many miss hardly any node.
+const CLUSTER_PROBES: usize = 16;
 /// Start of the names of all keys.
 const PREFIX: &str = "evenkeel";
 
@@ -59,9 +65,11 @@ pub struct RedisBroker {
     running: AtomicBool,
     /// When the last probe that came back was sent.
     probed: Mutex<Option<Instant>>,
-    /// The channel of the probe.
-    probe: Channel,
+    /// The channels of the probes.
+    probes: Vec<Channel>,
     fence: fence::Fence,
+    /// Whether publications go to the node of their channel's slot only; known once Redis has said so.
+    sharded: OnceCell<bool>,
 }
 
 /// The channels wanted, and what was asked since the last look.
@@ -86,6 +94,8 @@ impl fmt::Debug for RedisBroker {
 impl RedisBroker {
     /// Makes a broker over a link.
     pub fn new(link: Arc<dyn RedisLink>, outage: OutageConfig) -> Self {
+        let name = |_| Channel::from(format!("{PREFIX}:probe:{:016x}", fastrand::u64(..)));
+        let probes = (0..if link.is_cluster() { CLUSTER_PROBES } else { 1 }).map(name).collect();
         Self {
             link,
             prefix: PREFIX.to_owned(),
@@ -96,9 +106,38 @@ impl RedisBroker {
             wished: Notify::new(),
             running: AtomicBool::new(false),
             probed: Mutex::new(None),
-            probe: Channel::from(format!("{PREFIX}:probe:{:016x}", fastrand::u64(..))),
+            probes,
             fence: fence::Fence::new(),
+            sharded: OnceCell::new(),
         }
+    }
+
+    /// Whether publications go to the node of their channel's slot only, which needs a cluster that knows `SPUBLISH`
+    /// (Redis 7.0). Waits for a cluster that is away.
+    async fn is_sharded(&self) -> bool {
+        let ask = async || {
+            while self.link.is_cluster() {
+                let [command, empty] = [&b"SPUBLISH"[..], b""].map(Bytes::from_static);
+                // A name that a user may publish on who may send probes.
+                let channel = Bytes::from(format!("{PREFIX}:probe"));
+                match self.link.command(vec![command, channel, empty]).await {
+                    Ok(_) => return true,
+                    Err(LinkError::Refused { code }) if matches!(&*code, "ERR" | "NOPERM") => {
+                        tracing::warn!(%code, "the cluster takes no SPUBLISH: every node hears every publication");
+                        return false;
+                    }
+                    Err(_another_time) => tokio::time::sleep(run::RETRY_MOST).await,
+                }
+            }
+            false
+        };
+        *self.sharded.get_or_init(ask).await
+    }
+
+    /// The command that publishes on a channel.
+    async fn publishes(&self, channel: &str) -> Bytes {
+        let sharded = scripts::share_the_slot(channel) && self.is_sharded().await;
+        Bytes::from_static(if sharded { b"SPUBLISH" } else { b"PUBLISH" })
     }
 
     /// The sources of the scripts that run in the server: append, publish all, read, check, presence. For servers in tests that have
@@ -167,11 +206,7 @@ impl RedisBroker {
         if !options.tells(channel, user) {
             return Ok(());
         }
-        let args = vec![
-            Bytes::from_static(b"PUBLISH"),
-            Bytes::copy_from_slice(channel.as_bytes()),
-            envelope::presence(member, joined),
-        ];
+        let args = vec![self.publishes(channel).await, bytes_of(channel), envelope::presence(member, joined)];
         self.link.command(args).await.map(drop).map_err(|_failed| BrokerError::Unavailable)
     }
 
@@ -210,6 +245,10 @@ impl RedisBroker {
 /// 63 bits, so that it is a number for everybody.
 fn fresh_nonce() -> u64 {
     fastrand::u64(1..1 << 63)
+}
+
+fn bytes_of(channel: &Channel) -> Bytes {
+    Bytes::copy_from_slice(channel.as_bytes())
 }
 
 fn fresh_epoch() -> Bytes {

@@ -5,7 +5,7 @@ use super::fence;
 use super::link::{LinkError, LinkEvent, LinkReply, RedisListener};
 use super::queue::{Item, Lane};
 use super::tracker::{Action, Checked, Tracker, Verdict};
-use super::{Published, RedisBroker, fresh_epoch, position, scripts};
+use super::{Published, RedisBroker, bytes_of, fresh_epoch, position, scripts};
 use crate::broker::{BoxFuture, HistoryQuery};
 use crate::driver::clock;
 use crate::error::BrokerError;
@@ -14,6 +14,7 @@ use crate::presence::Member;
 use crate::publication::{Channel, Publication};
 use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ const CHECK_ENTRIES: &[u8] = b"512";
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Wait before a failed check or publication is tried again, doubled each time.
 const RETRY_FIRST: Duration = Duration::from_millis(20);
-const RETRY_MOST: Duration = Duration::from_millis(320);
+pub(super) const RETRY_MOST: Duration = Duration::from_millis(320);
 /// So many probes in a row that Redis took and nobody heard: the subscription is made anew.
 const PROBES_MISSED: u32 = 2;
 
@@ -41,8 +42,9 @@ pub(super) async fn run(broker: Arc<RedisBroker>, deliveries: Deliveries) {
     for at in 0..broker.lanes.len() {
         lanes.spawn(publish_lane(broker.clone(), at));
     }
+    let sharded = broker.is_sharded().await;
     let listener = loop {
-        match broker.link.listen().await {
+        match broker.link.listen(sharded).await {
             Ok(listener) => break listener,
             Err(error) => {
                 tracing::warn!(%error, "no subscription to Redis yet");
@@ -57,6 +59,7 @@ pub(super) async fn run(broker: Arc<RedisBroker>, deliveries: Deliveries) {
         waiting: VecDeque::new(),
         probes: FuturesUnordered::new(),
         probe_sent: None,
+        probes_stand: 0,
         missed: 0,
         words: VecDeque::new(),
         news: VecDeque::new(),
@@ -65,6 +68,14 @@ pub(super) async fn run(broker: Arc<RedisBroker>, deliveries: Deliveries) {
     }
     .run()
     .await;
+}
+
+/// A round of probes on its way.
+struct Probe {
+    number: u64,
+    sent: Instant,
+    /// Those that were not heard yet.
+    left: usize,
 }
 
 /// The task that hears.
@@ -76,7 +87,9 @@ struct Ear {
     checks: FuturesUnordered<BoxFuture<'static, CheckDone>>,
     waiting: VecDeque<(Channel, u64, Option<Mark>, bool)>,
     probes: FuturesUnordered<BoxFuture<'static, bool>>,
-    probe_sent: Option<(u64, Instant)>,
+    probe_sent: Option<Probe>,
+    /// How many of their channels were confirmed.
+    probes_stand: usize,
     missed: u32,
     /// Words of the server API, and news of who came and left, from the events just heard.
     words: VecDeque<Bytes>,
@@ -85,7 +98,8 @@ struct Ear {
 
 impl Ear {
     async fn run(mut self) {
-        self.listener.subscribe(vec![self.broker.probe.clone(), Channel::from(fence::CHANNEL)]);
+        let own = self.broker.probes.iter().cloned().chain([Channel::from(fence::CHANNEL)]);
+        self.listener.subscribe(own.collect());
         let mut events = Vec::new();
         let mut probes = interval(self.broker.outage.probe_interval);
         probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -139,8 +153,8 @@ impl Ear {
         match event {
             LinkEvent::Gap(Some(channel)) if *channel == *fence::CHANNEL => self.broker.fence.gap(),
             LinkEvent::Gap(channel) => {
-                if channel.as_ref().is_none_or(|channel| *channel == self.broker.probe) {
-                    // The probe on its way may have been published before the subscription stood again.
+                if channel.as_ref().is_none_or(|channel| self.broker.probes.contains(channel)) {
+                    // The probes on their way may have been published before the subscription stood again.
                     (self.missed, self.probe_sent) = (0, None);
                 }
                 self.tracker.gap(channel.as_ref());
@@ -153,29 +167,33 @@ impl Ear {
             LinkEvent::Message { channel, payload } if envelope::read_presence(&payload).is_some() => {
                 self.news.extend(envelope::read_presence(&payload).map(|news| (channel, news)));
             }
-            LinkEvent::Message { channel, payload } if channel == self.broker.probe => {
+            LinkEvent::Message { channel, payload } if self.broker.probes.contains(&channel) => {
                 let number = std::str::from_utf8(&payload).ok().and_then(|text| text.parse::<u64>().ok());
-                if let Some((sent_number, sent)) = self.probe_sent
-                    && number == Some(sent_number)
-                {
-                    *self.broker.probed.lock() = Some(sent);
-                    self.missed = 0;
-                    self.probe_sent = None;
+                if let Some(probe) = self.probe_sent.as_mut().filter(|probe| number == Some(probe.number)) {
+                    probe.left = probe.left.saturating_sub(1);
+                    if probe.left == 0 {
+                        *self.broker.probed.lock() = Some(probe.sent);
+                        self.missed = 0;
+                        self.probe_sent = None;
+                    }
                 }
             }
             LinkEvent::Message { channel, payload } => self.tracker.message(&channel, payload),
             LinkEvent::Subscribed(channel) => {
-                if channel == self.broker.probe && self.broker.probed.lock().is_none() {
-                    // The first probe was sent before anybody heard it.
-                    self.probe(0);
+                if self.broker.probes.contains(&channel) {
+                    self.probes_stand += 1;
+                    if self.probes_stand == self.broker.probes.len() {
+                        // The first probes were sent before anybody heard them.
+                        self.probe(0);
+                    }
                 }
                 self.tracker.confirmed(&channel);
             }
         }
     }
 
-    /// Sends a probe the way of every publication. When probes are taken but not heard the subscription is
-    /// dead, whatever its connection says.
+    /// Sends probes the way of every publication. When they are taken but not heard the subscription is dead, whatever
+    /// its connection says.
     fn probe(&mut self, number: u64) {
         if !self.probes.is_empty() {
             return;
@@ -188,15 +206,15 @@ impl Ear {
             self.missed = 0;
             self.listener.renew();
         }
-        self.probe_sent = Some((number, clock::now()));
+        self.probe_sent = Some(Probe { number, sent: clock::now(), left: self.broker.probes.len() });
         let broker = self.broker.clone();
         self.probes.push(Box::pin(async move {
-            let args = vec![
-                Bytes::from_static(b"PUBLISH"),
-                Bytes::copy_from_slice(broker.probe.as_bytes()),
-                Bytes::from(number.to_string()),
-            ];
-            broker.link.command(args).await.is_ok()
+            let send = async |channel: &Channel| {
+                let publishes = broker.publishes(channel).await;
+                let args = vec![publishes, bytes_of(channel), Bytes::from(number.to_string())];
+                broker.link.command(args).await.is_ok()
+            };
+            join_all(broker.probes.iter().map(send)).await.into_iter().all(|taken| taken)
         }));
     }
 
@@ -345,12 +363,13 @@ async fn append(
     repeat: bool,
 ) -> Result<Option<(String, Vec<u64>)>, LinkError> {
     let mut args = vec![
-        Bytes::copy_from_slice(first.channel.as_bytes()),
+        bytes_of(&first.channel),
         Bytes::from(first.options.history_size.to_string()),
         scripts::millis(first.options.history_ttl),
         scripts::meta_life(first.options.history_ttl),
         fresh_epoch(),
         Bytes::from_static(if repeat { b"1" } else { b"0" }),
+        broker.publishes(&first.channel).await,
     ];
     for item in batch {
         args.push(Bytes::from(item.nonce.to_string()));
@@ -362,19 +381,21 @@ async fn append(
 }
 
 async fn publish(broker: &RedisBroker, first: &Item, batch: &[Item]) -> Result<(), LinkError> {
-    let channel = Bytes::copy_from_slice(first.channel.as_bytes());
+    let channel = bytes_of(&first.channel);
+    let publishes = broker.publishes(&first.channel).await;
     let fenced = !broker.link.is_cluster();
     if let ([only], false) = (batch, fenced) {
-        let args = vec![Bytes::from_static(b"PUBLISH"), channel, only.data.clone()];
-        return broker.link.command(args).await.map(drop);
+        return broker.link.command(vec![publishes, channel, only.data.clone()]).await.map(drop);
     }
+    // A key of the channel leads a cluster's client to the node that may publish on it.
+    let keys = if fenced { Vec::new() } else { scripts::keys(&broker.prefix, &first.channel).to_vec() };
     let common = if fenced { fence::CHANNEL } else { "" };
     let mut missed_since = None;
     loop {
         let expected = Bytes::from(broker.fence.expected().to_string());
-        let head = [Bytes::from_static(common.as_bytes()), expected, channel.clone()];
+        let head = [Bytes::from_static(common.as_bytes()), expected, channel.clone(), publishes.clone()];
         let args = head.into_iter().chain(batch.iter().map(|item| item.data.clone())).collect();
-        match broker.eval(&scripts::PUBLISH_ALL, &[], args).await? {
+        match broker.eval(&scripts::PUBLISH_ALL, &keys, args).await? {
             LinkReply::Integer(missed) if missed < 0 => {
                 let since = *missed_since.get_or_insert_with(clock::now);
                 fence::wait(broker, -1 - missed, since).await;

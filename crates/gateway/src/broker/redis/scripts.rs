@@ -52,7 +52,7 @@ impl Script {
 /// Appends publications and publishes them, as one.
 ///
 /// KEYS: stream, hash. ARGV: channel, most entries, life of the entries and of the hash in ms, an epoch in case
-/// there is none, 1 if this may be a repeat, then nonce and data of each publication.
+/// there is none, 1 if this may be a repeat, the command that publishes, then nonce and data of each publication.
 /// A repeat of a call that did run appends nothing, and publishes again what subscribers tell apart by offset.
 pub(super) static APPEND: Script = Script::new(
     r"
@@ -70,7 +70,7 @@ if ARGV[6] == '1' then
   end
 end
 local out = {epoch}
-for at = 7, #ARGV, 2 do
+for at = 8, #ARGV, 2 do
   local nonce, data = ARGV[at], ARGV[at + 1]
   local offset = known[nonce]
   if not offset then
@@ -78,7 +78,7 @@ for at = 7, #ARGV, 2 do
     redis.call('XADD', KEYS[1], 'MAXLEN', ARGV[2], offset .. '-' .. nonce, 'd', data)
     redis.call('HSET', KEYS[2], 'n', nonce)
   end
-  redis.call('PUBLISH', ARGV[1], '\1ek1 ' .. epoch .. ' ' .. offset .. ' ' .. nonce .. ' ' .. data)
+  redis.call(ARGV[7], ARGV[1], '\1ek1 ' .. epoch .. ' ' .. offset .. ' ' .. nonce .. ' ' .. data)
   out[#out + 1] = offset
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
@@ -89,8 +89,9 @@ return out
 
 /// Publishes payloads in order, unless fewer gateways hear than expected.
 ///
-/// ARGV: the common channel of the gateways or nothing, how many are expected, channel, then payloads. Gives how many
-/// there are, or -1 less their number when they are too few and nothing was published.
+/// KEYS: whatever leads to the node that is to publish, or none. ARGV: the common channel of the gateways or nothing, how
+/// many are expected, channel, the command that publishes, then payloads. Gives how many there are, or -1 less their number
+/// when they are too few and nothing was published.
 pub(super) static PUBLISH_ALL: Script = Script::new(
     r"
 local here = 0
@@ -98,7 +99,7 @@ if ARGV[1] ~= '' then
   here = redis.call('PUBSUB', 'NUMSUB', ARGV[1])[2]
   if here < tonumber(ARGV[2]) then return -1 - here end
 end
-for at = 4, #ARGV do redis.call('PUBLISH', ARGV[3], ARGV[at]) end
+for at = 5, #ARGV do redis.call(ARGV[4], ARGV[3], ARGV[at]) end
 return here
 ",
 );
@@ -198,6 +199,12 @@ pub(super) fn presence_keys(prefix: &str, channel: &str) -> [Bytes; 2] {
     [Bytes::from(format!("{prefix}:p:{tagged}")), Bytes::from(format!("{prefix}:e:{tagged}"))]
 }
 
+/// Whether a channel's keys are in the slot that the channel itself has as a shard channel.
+pub(super) fn share_the_slot(channel: &str) -> bool {
+    // In the braces that the keys put around it, such a name would end too soon.
+    has_hash_tag(channel) || !channel.contains('}')
+}
+
 fn has_hash_tag(name: &str) -> bool {
     let Some((_, rest)) = name.split_once('{') else { return false };
     rest.find('}').is_some_and(|at| at > 0)
@@ -272,7 +279,7 @@ fn number(reply: &LinkReply) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{APPEND, keys};
+    use super::{APPEND, keys, share_the_slot};
     use crate::broker::redis::envelope::MAGIC;
 
     #[test]
@@ -280,6 +287,26 @@ mod tests {
         assert_eq!(keys("ek", "news"), ["ek:s:{news}", "ek:m:{news}"]);
         assert_eq!(keys("ek", "a{b}c"), ["ek:s:a{b}c", "ek:m:a{b}c"]);
         assert_eq!(keys("ek", "a{}c"), ["ek:s:{a{}c}", "ek:m:{a{}c}"]);
+    }
+
+    #[cfg(feature = "redis")]
+    #[test]
+    fn channels_are_sharded_only_where_their_keys_are() {
+        use evenkeel_client::Slot;
+        for (channel, shared) in [
+            ("news", true),
+            ("room:4{2}", true),
+            ("a{b", true),
+            ("{", true),
+            ("a{b}c}d", true),
+            ("a}b", false),
+            ("a{}c", false),
+            ("{}", false),
+        ] {
+            assert_eq!(share_the_slot(channel), shared, "{channel}");
+            let same = keys("ek", channel).iter().all(|key| Slot::of(key) == Slot::of(channel.as_bytes()));
+            assert!(same || !shared, "{channel}");
+        }
     }
 
     #[test]

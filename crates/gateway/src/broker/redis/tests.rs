@@ -1,5 +1,6 @@
 //! The broker over a real Redis, through the plainest link that keeps the contract.
 
+mod cluster;
 mod direct;
 
 use super::link::LinkReply;
@@ -119,7 +120,7 @@ async fn the_scripts_say_what_stands() {
         let broker = broker(&server);
         let keys = scripts::keys(&broker.prefix, "a");
         let append = async |nonces: &[u64], repeat: &str| {
-            let mut args: Vec<Bytes> = ["a", "4", "60000", "60000", "E", repeat].map(text).into();
+            let mut args: Vec<Bytes> = ["a", "4", "60000", "60000", "E", repeat, "PUBLISH"].map(text).into();
             for nonce in nonces {
                 args.push(Bytes::from(nonce.to_string()));
                 args.push(Bytes::from(format!("d{nonce}")));
@@ -428,46 +429,6 @@ async fn sentinel_failover(kind: &ServerKind, crash: bool) {
         near.stop().await;
         far.stop().await;
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cluster_failover_by_command_costs_nothing() {
-    for_each_server("gateway: a cluster failover by command", |kind| async move {
-        cluster_failover(&kind).await;
-    })
-    .await;
-}
-
-async fn cluster_failover(kind: &ServerKind) {
-    use evenkeel_testkit::launcher::{Cluster, ClusterFailover, ClusterOptions};
-    let cluster = Cluster::start(kind, ClusterOptions::default()).await.expect("a cluster");
-    let nodes: Vec<String> = cluster.addresses().iter().map(ToString::to_string).collect();
-    let url = format!("redis+cluster://{}", nodes.join(","));
-    let (near, far) = (gateway(over_client(&url).await).await, gateway(over_client(&url).await).await);
-    let mut peer = direct::Subscriber::connect(near.local_addr()).await;
-    peer.subscribe("kept:a").await;
-    let publisher = {
-        let handle = far.handle();
-        tokio::spawn(async move {
-            for n in 1..=600_u64 {
-                handle.publish("kept:a", n.to_string()).await.expect("published");
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        })
-    };
-    for n in 1..=100 {
-        assert_eq!(peer.publication().await.1["data"], n);
-    }
-    let slot = evenkeel_client::Slot::of(b"kept:a").number();
-    let old = cluster.owner(slot).await.expect("an owner");
-    let replica = cluster.replicas_of(old.addr).await.expect("replicas").remove(0);
-    cluster.failover(replica.addr, ClusterFailover::Graceful).await.expect("a failover");
-    for n in 101..=600 {
-        assert_eq!(peer.publication().await.1["data"], n);
-    }
-    publisher.await.expect("the publisher");
-    near.stop().await;
-    far.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

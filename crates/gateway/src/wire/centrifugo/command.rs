@@ -33,11 +33,16 @@ pub(crate) struct Empty {}
 pub(crate) struct Connect {
     #[serde(default)]
     pub(crate) token: String,
+    #[serde(default)]
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) version: String,
+    pub(crate) data: Option<Box<RawValue>>,
 }
 
 impl std::fmt::Debug for Connect {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connect").field("token", &!self.token.is_empty()).finish()
+        f.debug_struct("Connect").field("token", &!self.token.is_empty()).finish_non_exhaustive()
     }
 }
 
@@ -47,6 +52,7 @@ pub(crate) struct Subscribe {
     pub(crate) token: String,
     #[serde(default)]
     pub(crate) channel: String,
+    pub(crate) data: Option<Box<RawValue>>,
     #[serde(default)]
     pub(crate) recover: bool,
     #[serde(default)]

@@ -2,11 +2,13 @@
 
 use super::ReplyError;
 use crate::broker::History;
+use crate::hooks::Refused;
 use crate::hub::shard::Ended;
 use crate::presence::Member;
 use crate::publication::{Channel, Position, Publication};
 use crate::ws;
 use bytes::Bytes;
+use serde_json::value::RawValue;
 use std::io::Write;
 
 /// The version that clients are told.
@@ -97,14 +99,30 @@ impl Replies {
         out.extend_from_slice(if error.temporary { b",\"temporary\":true}}" } else { b"}}" });
     }
 
-    /// `ttl` is how many seconds the client's token is good for.
-    pub(crate) fn connected(&mut self, id: u32, client: &str, ping_seconds: u64, ttl: Option<u64>) {
+    /// The error that a hook gave.
+    pub(crate) fn refused(&mut self, id: u32, refused: &Refused) {
+        let out = self.begin(id);
+        put(out, format_args!("\"error\":{{\"code\":{},\"message\":", refused.code));
+        put_string(out, &refused.message);
+        out.extend_from_slice(if refused.temporary { b",\"temporary\":true}}" } else { b"}}" });
+    }
+
+    /// `ttl` is how many seconds the client's token is good for, `data` what a hook has for the client.
+    pub(crate) fn connected(
+        &mut self,
+        id: u32,
+        client: &str,
+        ping_seconds: u64,
+        ttl: Option<u64>,
+        data: Option<&RawValue>,
+    ) {
         let expires = ttl.map_or_else(String::new, |ttl| format!(",\"expires\":true,\"ttl\":{ttl}"));
+        let data = data.map_or_else(String::new, |data| format!(",\"data\":{}", one_line(data)));
         let out = self.begin(id);
         put(
             out,
             format_args!(
-                "\"connect\":{{\"client\":\"{client}\",\"version\":\"{VERSION}\",\"ping\":{ping_seconds},\"pong\":true{expires}}}}}"
+                "\"connect\":{{\"client\":\"{client}\",\"version\":\"{VERSION}\",\"ping\":{ping_seconds},\"pong\":true{expires}{data}}}}}"
             ),
         );
     }
@@ -134,11 +152,7 @@ impl Replies {
     ) {
         let out = self.begin(id);
         out.extend_from_slice(b"\"subscribe\":{");
-        if recoverable {
-            out.extend_from_slice(b"\"recoverable\":true,");
-        }
-        out.extend_from_slice(b"\"positioned\":true,");
-        put_position(out, &history.top);
+        put_place(out, recoverable, history);
         if recovered == Some(true) {
             out.extend_from_slice(b",\"recovered\":true,");
             put_publications(out, history);
@@ -147,6 +161,24 @@ impl Replies {
             out.extend_from_slice(b",\"was_recovering\":true");
         }
         out.extend_from_slice(b"}}");
+    }
+
+    /// A subscription that the server API wants.
+    pub(crate) fn enlisted(&mut self, channel: &Channel, recoverable: bool, history: Option<&History>) {
+        let out = self.line();
+        out.extend_from_slice(b"{\"push\":{\"channel\":");
+        put_string(out, channel);
+        out.extend_from_slice(b",\"subscribe\":{");
+        if let Some(history) = history {
+            put_place(out, recoverable, history);
+        }
+        out.extend_from_slice(b"}}}");
+    }
+
+    /// The server API says when the client's permission ends: in so many seconds, or never.
+    pub(crate) fn expires(&mut self, ttl: Option<u64>) {
+        let expires = ttl.map_or_else(String::new, |ttl| format!("\"expires\":true,\"ttl\":{ttl}"));
+        put(self.line(), format_args!("{{\"push\":{{\"refresh\":{{{expires}}}}}}}"));
     }
 
     pub(crate) fn history(&mut self, id: u32, history: &History) {
@@ -178,12 +210,31 @@ impl Replies {
     }
 
     fn begin(&mut self, id: u32) -> &mut Vec<u8> {
+        let out = self.line();
+        put(out, format_args!("{{\"id\":{id},"));
+        out
+    }
+
+    fn line(&mut self) -> &mut Vec<u8> {
         if !self.out.is_empty() {
             self.out.push(b'\n');
         }
-        put(&mut self.out, format_args!("{{\"id\":{id},"));
         &mut self.out
     }
+}
+
+/// Appends where a subscription of a channel with history begins.
+fn put_place(out: &mut Vec<u8>, recoverable: bool, history: &History) {
+    if recoverable {
+        out.extend_from_slice(b"\"recoverable\":true,");
+    }
+    out.extend_from_slice(b"\"positioned\":true,");
+    put_position(out, &history.top);
+}
+
+/// JSON without the line breaks that end an object here; within it they can only stand between tokens.
+fn one_line(json: &RawValue) -> String {
+    json.get().replace(['\r', '\n'], "")
 }
 
 /// Appends the publications of a history answer, as the server API has them too.
@@ -264,7 +315,7 @@ mod tests {
             complete: true,
         };
         let mut replies = Replies::default();
-        replies.connected(1, "c1", 25, None);
+        replies.connected(1, "c1", 25, None, None);
         replies.subscribed_at(2, true, &history, Some(true));
         replies.subscribed_at(3, true, &history, Some(false));
         replies.error(4, ReplyError::INTERNAL);

@@ -7,15 +7,18 @@
 //! ```
 
 use super::ReplyError;
-use super::command::{self, Command, History as HistoryRequest, Publish, Subscribe};
+use super::command::{self, Command, Connect, History as HistoryRequest, Publish, Subscribe};
 use super::encode::Replies;
 use crate::broker::HistoryQuery;
 use crate::error::BrokerError;
-use crate::namespace::ChannelOptions;
+use crate::hooks::{Asking, Headers, Hook, Question, Verdict};
+use crate::hub::Order;
+use crate::namespace::{Access, ChannelOptions};
 use crate::presence::Member;
 use crate::publication::{Channel, Epoch, Position, json_line};
 use crate::token::{Claims, Rejected};
 use crate::wire::machine::{Effect, Machine, Outcome, Rules, Step};
+use crate::ws;
 use crate::ws::close::CloseCode;
 use bytes::Bytes;
 use serde_json::value::RawValue;
@@ -42,6 +45,12 @@ pub(crate) struct Session {
     /// When the client's token ends; 0 for never.
     expires: u64,
     pending: Option<Pending>,
+    /// What follows from the last outcome.
+    next: Option<Box<Step>>,
+    /// Channels that the server API wants subscribed.
+    enlisted: Vec<Channel>,
+    /// What goes to hooks.
+    headers: Headers,
     /// Commands that were heard and not handled yet, the next one last.
     heard: Vec<Command>,
     replies: Replies,
@@ -58,15 +67,40 @@ struct Subscription {
 /// The command whose effect is under way.
 #[derive(Debug)]
 enum Pending {
-    History { id: u32, since: Option<Epoch> },
-    Presence { id: u32, count: bool },
-    Publish { id: u32 },
-    Subscribe { id: u32, channel: Channel, recoverable: bool, since: Option<Position> },
-    Unsubscribe { id: u32 },
+    /// A hook is asked: for the connection, or for what is done then.
+    Ask {
+        id: u32,
+        then: Option<Box<(Self, Effect)>>,
+    },
+    /// The server API subscribes the client.
+    Enlist {
+        channel: Channel,
+        recoverable: bool,
+    },
+    History {
+        id: u32,
+        since: Option<Epoch>,
+    },
+    Presence {
+        id: u32,
+        count: bool,
+    },
+    Publish {
+        id: u32,
+    },
+    Subscribe {
+        id: u32,
+        channel: Channel,
+        recoverable: bool,
+        since: Option<Position>,
+    },
+    Unsubscribe {
+        id: u32,
+    },
 }
 
 impl Session {
-    pub(crate) fn new(rules: Arc<Rules>, client: Box<str>) -> Self {
+    pub(crate) fn new(rules: Arc<Rules>, client: Box<str>, headers: Headers) -> Self {
         Self {
             rules,
             client,
@@ -79,6 +113,9 @@ impl Session {
             now: 0,
             expires: 0,
             pending: None,
+            next: None,
+            enlisted: Vec::new(),
+            headers,
             heard: Vec::new(),
             replies: Replies::default(),
         }
@@ -93,7 +130,7 @@ impl Session {
             if self.connected {
                 return Step::Close(BAD_REQUEST);
             }
-            return self.connect(id, &connect.token);
+            return self.connect(id, &connect);
         }
         if !self.connected {
             return Step::Close(BAD_REQUEST);
@@ -144,6 +181,11 @@ impl Session {
                     Err(error) => self.replies.error(id, reply_error(error)),
                 }
             }
+            (Some(Pending::Enlist { channel, recoverable }), Outcome::Subscribed(Ok(history))) => {
+                self.replies.enlisted(&channel, recoverable, history.as_ref());
+                self.channels.push(Subscription { channel, serial: self.serial });
+            }
+            (Some(Pending::Ask { id, then }), Outcome::Asked(verdict)) => self.answered(id, then, verdict),
             (Some(Pending::Presence { id, count }), Outcome::Presence(result)) => match result {
                 Ok(members) => self.replies.presence(id, &members, count),
                 Err(error) => self.replies.error(id, reply_error(error)),
@@ -196,7 +238,9 @@ impl Session {
         if self.is_subscribed(&request.channel) {
             return Err(ReplyError::ALREADY_SUBSCRIBED);
         }
-        if !options.subscribe.allows(&self.user) {
+        let by_token = self.rules.tokens.is_some() && !request.token.is_empty();
+        let asks = options.subscribe == Access::Hook && !by_token;
+        if !asks && !options.subscribe.allows(&self.user) {
             self.check_channel_token(&request)?;
         }
         if self.channels.len() >= self.rules.limits.max_channels {
@@ -206,34 +250,118 @@ impl Session {
         let since = (request.recover && options.recovery)
             .then(|| Position { epoch: request.epoch.into(), offset: request.offset });
         self.serial += 1;
-        self.pending = Some(Pending::Subscribe {
-            id,
-            channel: channel.clone(),
-            recoverable: options.recovery,
-            since: since.clone(),
-        });
-        let member = options
-            .keeps_presence()
-            .then(|| Arc::new(Member::new(&self.client, &self.user, self.info.clone())));
-        Ok(Step::Run(Effect::Subscribe {
+        let recoverable = options.recovery;
+        let pending = Pending::Subscribe { id, channel: channel.clone(), recoverable, since: since.clone() };
+        let member = self.member(&options);
+        let effect = Effect::Subscribe {
             member,
-            channel,
+            channel: channel.clone(),
             serial: self.serial,
             joining: options.keeps_history(),
             options,
             since,
-        }))
+        };
+        if asks {
+            let asking = Asking { channel: &channel, data: request.data.as_deref(), ..self.asking() };
+            let question = asking.question(Hook::Subscribe, &self.headers);
+            return Ok(self.ask(id, question, Some((pending, effect))));
+        }
+        self.pending = Some(pending);
+        Ok(Step::Run(effect))
     }
 
-    fn connect(&mut self, id: u32, token: &str) -> Step {
-        match self.claims(token) {
+    /// Subscribes the client as the server API wants it, if it is not yet and has room.
+    fn enlist(&mut self, channel: Channel) -> Step {
+        let full = self.channels.len() >= self.rules.limits.max_channels;
+        let (Some(options), false) = (self.rules.options(&channel), full || self.is_subscribed(&channel))
+        else {
+            return Step::Done;
+        };
+        self.serial += 1;
+        self.pending = Some(Pending::Enlist { channel: channel.clone(), recoverable: options.recovery });
+        let member = self.member(&options);
+        let joining = options.keeps_history();
+        Step::Run(Effect::Subscribe { channel, serial: self.serial, options, joining, since: None, member })
+    }
+
+    fn member(&self, options: &ChannelOptions) -> Option<Arc<Member>> {
+        let member = || Arc::new(Member::new(&self.client, &self.user, self.info.clone()));
+        options.keeps_presence().then(member)
+    }
+
+    /// What every question says of the client.
+    fn asking(&self) -> Asking<'_> {
+        let (client, user) = (&*self.client, &*self.user);
+        Asking {
+            client,
+            user,
+            transport: "websocket",
+            protocol: "json",
+            encoding: "json",
+            ..Asking::default()
+        }
+    }
+
+    fn ask(&mut self, id: u32, question: Question, then: Option<(Pending, Effect)>) -> Step {
+        self.pending = Some(Pending::Ask { id, then: then.map(Box::new) });
+        Step::Run(Effect::Ask(question))
+    }
+
+    fn answered(&mut self, id: u32, then: Option<Box<(Pending, Effect)>>, verdict: Verdict) {
+        if then.is_none() && !matches!(verdict, Verdict::Allowed(_)) {
+            // What came with the connect command has nobody to come from.
+            self.heard = Vec::new();
+        }
+        match (verdict, then) {
+            (Verdict::Allowed(allowed), None) => {
+                self.user = allowed.user.into();
+                self.info = allowed.info;
+                self.expires = allowed.expire_at;
+                self.connected = true;
+                // A client that has no token is told of no end: it comes again, and the hook is asked again.
+                let data = allowed.data.as_deref();
+                self.replies.connected(id, &self.client, self.rules.ping_seconds, None, data);
+            }
+            (Verdict::Allowed(allowed), Some(then)) => {
+                let (pending, mut effect) = *then;
+                match (&mut effect, allowed.data, allowed.info) {
+                    (Effect::Publish { data, .. }, Some(fresh), _) => {
+                        *data = json_line(Bytes::from(String::from(Box::<str>::from(fresh))));
+                        if data.len() > self.rules.limits.max_publication {
+                            return self.replies.error(id, ReplyError::LIMIT_EXCEEDED);
+                        }
+                    }
+                    (Effect::Subscribe { member: Some(member), .. }, _, Some(info)) => {
+                        *member = Arc::new(Member::new(&self.client, &self.user, Some(info)));
+                    }
+                    _ => {}
+                }
+                self.pending = Some(pending);
+                self.next = Some(Box::new(Step::Run(effect)));
+            }
+            (Verdict::Disconnect { code, reason }, _) => {
+                self.next = Some(Box::new(Step::End(ws::encode::close_with(code, &reason))));
+            }
+            (Verdict::Failed, _) => self.replies.error(id, ReplyError::INTERNAL),
+            (Verdict::Refused(refused), _) => self.replies.refused(id, &refused),
+        }
+    }
+
+    fn connect(&mut self, id: u32, connect: &Connect) -> Step {
+        if connect.token.is_empty() && self.rules.asks_connect {
+            let (name, version) = (&*connect.name, &*connect.version);
+            let asking = Asking { name, version, data: connect.data.as_deref(), ..self.asking() };
+            let question = asking.question(Hook::Connect, &self.headers);
+            return self.ask(id, question, None);
+        }
+        match self.claims(&connect.token) {
             Ok(claims) => {
                 self.user = claims.sub.into();
                 self.info = claims.info;
                 self.expires = claims.exp.unwrap_or(0);
                 self.connected = true;
                 let ttl = claims.exp.map(|end| end.saturating_sub(self.now));
-                self.replies.connected(id, &self.client, self.rules.ping_seconds, ttl);
+                self.replies.connected(id, &self.client, self.rules.ping_seconds, ttl, None);
                 Step::Done
             }
             // The client library fetches a fresh token and comes again.
@@ -296,16 +424,26 @@ impl Session {
 
     fn publish(&mut self, id: u32, request: Publish) -> Result<Step, ReplyError> {
         let options = self.options(&request.channel)?;
-        let data = request.data.ok_or(ReplyError::BAD_REQUEST)?;
-        if !options.publish.allows(&self.user) {
+        let said = request.data.ok_or(ReplyError::BAD_REQUEST)?;
+        let asks = options.publish == Access::Hook;
+        if !asks && !options.publish.allows(&self.user) {
             return Err(ReplyError::PERMISSION_DENIED);
         }
-        let data = json_line(Bytes::from(String::from(Box::<str>::from(data))));
+        let question = asks.then(|| {
+            let asking = Asking { channel: &request.channel, data: Some(&said), ..self.asking() };
+            asking.question(Hook::Publish, &self.headers)
+        });
+        let data = json_line(Bytes::from(String::from(Box::<str>::from(said))));
         if data.len() > self.rules.limits.max_publication {
             return Err(ReplyError::LIMIT_EXCEEDED);
         }
-        self.pending = Some(Pending::Publish { id });
-        Ok(Step::Run(Effect::Publish { channel: request.channel.into(), options, data }))
+        let (pending, effect) =
+            (Pending::Publish { id }, Effect::Publish { channel: request.channel.into(), options, data });
+        if let Some(question) = question {
+            return Ok(self.ask(id, question, Some((pending, effect))));
+        }
+        self.pending = Some(pending);
+        Ok(Step::Run(effect))
     }
 
     fn presence(&mut self, id: u32, channel: String, count: bool) -> Result<Step, ReplyError> {
@@ -351,12 +489,28 @@ impl Machine for Session {
     }
 
     fn step(&mut self) -> Option<Step> {
+        if let Some(next) = self.next.take() {
+            return Some(*next);
+        }
         let Some(command) = self.heard.pop() else {
+            if let Some(channel) = self.enlisted.pop() {
+                return Some(self.enlist(channel));
+            }
             // An idle session holds no room for commands.
             self.heard = Vec::new();
             return None;
         };
         Some(self.handle(command))
+    }
+
+    fn obey(&mut self, order: Order, now: u64) {
+        match order {
+            Order::Refresh { expires } => {
+                self.expires = expires;
+                self.replies.expires((expires != 0).then(|| expires.saturating_sub(now)));
+            }
+            Order::Subscribe { channel } => self.enlisted.insert(0, channel),
+        }
     }
 
     fn complete(&mut self, outcome: Outcome) {

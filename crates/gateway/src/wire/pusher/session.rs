@@ -7,9 +7,12 @@
 use super::{auth, encode, is_signed};
 use crate::config::PusherConfig;
 use crate::error::BrokerError;
+use crate::hooks::{Asking, Headers, Hook, Verdict};
+use crate::namespace::Access;
 use crate::presence::Member;
 use crate::publication::{Channel, json_line};
 use crate::wire::machine::{Effect, Machine, Outcome, Rules, Step};
+use crate::ws;
 use crate::ws::close::CloseCode;
 use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
@@ -46,6 +49,12 @@ pub(crate) struct Session {
     /// The channel just subscribed to whose members are to be told next.
     lists: Option<Channel>,
     frames: BytesMut,
+    /// What goes to hooks.
+    headers: Headers,
+    /// What is done when the hook lets it.
+    asked: Option<Box<Effect>>,
+    /// What follows from the last outcome.
+    next: Option<Box<Step>>,
 }
 
 /// Who a client is on a presence channel, as its server signed it.
@@ -70,7 +79,7 @@ impl std::fmt::Debug for Heard {
 }
 
 impl Session {
-    pub(crate) fn new(rules: Arc<Rules>, app: Arc<PusherConfig>, socket: Box<str>) -> Self {
+    pub(crate) fn new(rules: Arc<Rules>, app: Arc<PusherConfig>, socket: Box<str>, headers: Headers) -> Self {
         let mut session = Self {
             rules,
             app,
@@ -82,6 +91,9 @@ impl Session {
             pending: None,
             lists: None,
             frames: BytesMut::new(),
+            headers,
+            asked: None,
+            next: None,
         };
         let hello = json!({ "socket_id": &*session.socket, "activity_timeout": ACTIVITY_TIMEOUT });
         session.say(&json!({ "event": "pusher:connection_established", "data": hello.to_string() }));
@@ -146,7 +158,7 @@ impl Session {
             let parts: &[&str] = if presents { &[&self.socket, name, user] } else { &[&self.socket, name] };
             auth::signs(&self.app.key, &self.app.secret, text(data, "auth"), parts)
         } else {
-            options.subscribe.allows("")
+            options.subscribe.allows("") || options.subscribe == Access::Hook
         };
         if !allowed {
             return self.fail(name, "AuthError", "the subscription is not authorized", 401);
@@ -161,14 +173,49 @@ impl Session {
         let channel = Channel::from(name);
         self.serial += 1;
         self.pending = Some(channel.clone());
-        Step::Run(Effect::Subscribe {
+        let asks = options.subscribe == Access::Hook && !is_signed(name);
+        let serial = self.serial;
+        let effect = Effect::Subscribe { channel, serial, options, joining: false, since: None, member };
+        if asks { self.ask(Hook::Subscribe, name, None, effect) } else { Step::Run(effect) }
+    }
+
+    /// Asks a hook before something is done.
+    fn ask(&mut self, hook: Hook, channel: &str, data: Option<&Bytes>, then: Effect) -> Step {
+        let data = data.and_then(|data| serde_json::from_slice::<&RawValue>(data).ok());
+        let asking = Asking {
+            client: &self.socket,
+            transport: "websocket",
+            protocol: "pusher",
+            encoding: "json",
             channel,
-            serial: self.serial,
-            options,
-            joining: false,
-            since: None,
-            member,
-        })
+            data,
+            ..Asking::default()
+        };
+        self.asked = Some(Box::new(then));
+        Step::Run(Effect::Ask(asking.question(hook, &self.headers)))
+    }
+
+    fn answered(&mut self, verdict: Verdict) {
+        let Some(mut effect) = self.asked.take() else { return };
+        let (error, kind, status) = match verdict {
+            Verdict::Allowed(allowed) => {
+                if let (Effect::Publish { data, .. }, Some(fresh)) = (&mut *effect, allowed.data) {
+                    *data = json_line(Bytes::from(fresh.get().to_owned()));
+                }
+                self.next = Some(Box::new(Step::Run(*effect)));
+                return;
+            }
+            Verdict::Disconnect { code, reason } => {
+                self.next = Some(Box::new(Step::End(ws::encode::close_with(code, &reason))));
+                return;
+            }
+            Verdict::Refused(refused) => (refused.message, "AuthError", 403),
+            Verdict::Failed => ("the application cannot be asked now".to_owned(), "Unavailable", 503),
+        };
+        match self.pending.take() {
+            Some(channel) => drop(self.fail(&channel, kind, &error, status)),
+            None => self.say(&json!({ "event": "pusher:error", "data": { "code": 4301, "message": error } })),
+        }
     }
 
     /// Gives a client's own event to the others on the channel.
@@ -189,7 +236,9 @@ impl Session {
         };
         let data = json!({ "event": heard.event, "data": heard.data, "socket": &*self.socket });
         let data = json_line(Bytes::from(data.to_string()));
-        Step::Run(Effect::Publish { channel: heard.channel.as_str().into(), options, data })
+        let asks = options.publish == Access::Hook;
+        let effect = Effect::Publish { channel: heard.channel.as_str().into(), options, data: data.clone() };
+        if asks { self.ask(Hook::Publish, &heard.channel, Some(&data), effect) } else { Step::Run(effect) }
     }
 }
 
@@ -205,6 +254,9 @@ impl Machine for Session {
     }
 
     fn step(&mut self) -> Option<Step> {
+        if let Some(next) = self.next.take() {
+            return Some(*next);
+        }
         if let Some(channel) = self.lists.take() {
             self.pending = Some(channel.clone());
             return Some(Step::Run(Effect::Presence { channel }));
@@ -243,6 +295,7 @@ impl Machine for Session {
             Outcome::Published(Err(error)) if error != BrokerError::Unsupported => {
                 self.say(&json!({ "event": "pusher:error", "data": { "code": 4301, "message": failed } }));
             }
+            Outcome::Asked(verdict) => self.answered(verdict),
             Outcome::History(_) | Outcome::Published(_) | Outcome::Unsubscribed => {}
         }
     }

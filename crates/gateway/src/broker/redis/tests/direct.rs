@@ -55,7 +55,7 @@ impl RedisLink for Direct {
         })
     }
 
-    fn listen(&self) -> BoxFuture<'_, Result<Box<dyn RedisListener>, LinkError>> {
+    fn listen(&self, _sharded: bool) -> BoxFuture<'_, Result<Box<dyn RedisListener>, LinkError>> {
         let (events, heard) = mpsc::channel(10_000);
         let (orders, taken) = mpsc::channel(1_000);
         tokio::spawn(listen(self.address, taken, events));

@@ -2,6 +2,7 @@ use super::{BAD_REQUEST, Session};
 use crate::broker::{History, Published};
 use crate::config::LimitsConfig;
 use crate::error::BrokerError;
+use crate::hooks::Headers;
 use crate::namespace::{Access, ChannelOptions, Namespace, Namespaces};
 use crate::publication::Position;
 use crate::token::Verifier;
@@ -23,6 +24,7 @@ fn rules() -> Arc<Rules> {
         limits: LimitsConfig { max_channels: 2, ..LimitsConfig::default() },
         ping_seconds: 25,
         pusher: true,
+        asks_connect: false,
         tokens: None,
     })
 }
@@ -33,7 +35,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        Self { session: Session::new(rules(), "c1".into()) }
+        Self { session: Session::new(rules(), "c1".into(), Headers::from([])) }
     }
 
     fn with_tokens(anonymous: bool) -> Self {
@@ -41,7 +43,7 @@ impl Bench {
         let secret =
             crate::config::TokenConfig { hmac_secret: SECRET.to_owned(), anonymous, ..Default::default() };
         rules.tokens = Some(Verifier::new(&secret).unwrap());
-        Self { session: Session::new(Arc::new(rules), "c1".into()) }
+        Self { session: Session::new(Arc::new(rules), "c1".into(), Headers::from([])) }
     }
 
     fn connect(&mut self, token: &str) -> Step {
