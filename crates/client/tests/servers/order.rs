@@ -125,10 +125,8 @@ impl Stream {
         let results = self.task.await.unwrap();
         let stands: Vec<usize> = client.cmd("LRANGE").arg(&self.key).arg(0).arg(-1).query().await.unwrap();
         let wrong = stands.windows(2).position(|pair| pair[0] >= pair[1]);
-        if let Some(at) = wrong {
-            let around = &stands[at.saturating_sub(30)..(at + 30).min(stands.len())];
-            panic!("{} is out of order at {at}: {around:?}", self.key);
-        }
+        let around = wrong.map(|at| &stands[at.saturating_sub(30)..(at + 30).min(stands.len())]);
+        assert_eq!(around, None, "{} is out of order at {wrong:?}", self.key);
         let (mut failed, mut unknown) = (Vec::new(), 0);
         for error in results.iter().filter_map(|result| result.as_ref().err()) {
             if error.executed() == Executed::No {
