@@ -239,14 +239,15 @@ impl Setting {
 
     /// Puts the value into the settings of a file.
     fn put(&self, table: &mut Table, value: Value) {
-        let Some((section, key)) = self.0.split_once('.') else {
-            table.insert(self.0.to_owned(), value);
-            return;
-        };
-        let section = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
-        if let Value::Table(section) = section {
-            section.insert(key.to_owned(), value);
+        let (sections, key) = self.0.rsplit_once('.').unwrap_or(("", self.0));
+        let mut table = table;
+        for section in sections.split('.').filter(|section| !section.is_empty()) {
+            let below = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
+            // Something else in its place is refused, by its name, when the whole is read.
+            let Value::Table(below) = below else { return };
+            table = below;
         }
+        table.insert(key.to_owned(), value);
     }
 }
 
@@ -353,16 +354,17 @@ mod tests {
     fn every_setting_has_a_flag_and_a_variable() {
         let keys = |section: &str| -> BTreeSet<String> {
             let all = SETTINGS.iter().map(|setting| setting.0);
-            match section {
-                "" => all.map(|key| key.split('.').next().unwrap().to_owned()).collect(),
-                _ => all
-                    .filter_map(|key| key.strip_prefix(section)?.strip_prefix('.').map(str::to_owned))
-                    .collect(),
-            }
+            let below = all.filter_map(|key| match section {
+                "" => Some(key),
+                _ => key.strip_prefix(section)?.strip_prefix('.'),
+            });
+            below.map(|key| key.split('.').next().unwrap().to_owned()).collect()
         };
-        let sections: BTreeSet<_> =
-            SETTINGS.iter().filter_map(|setting| Some(setting.0.split_once('.')?.0)).collect();
-        assert!(sections.len() >= 9, "{sections:?}");
+        let sections: BTreeSet<_> = SETTINGS
+            .iter()
+            .flat_map(|setting| setting.0.match_indices('.').map(|(end, _)| &setting.0[..end]))
+            .collect();
+        assert!(sections.len() >= 12, "{sections:?}");
         for section in std::iter::once("").chain(sections) {
             assert_eq!(keys(section), known(section), "[{section}]");
         }
@@ -377,5 +379,13 @@ mod tests {
         setting.put(&mut table, Value::Integer(3));
         let config: GatewayConfig = table.try_into().unwrap();
         assert_eq!(config.limits.max_channels, 3);
+        let mut table = Table::new();
+        for (path, value) in [("hooks.connect.url", "http://h/"), ("hooks.connect.timeout", "3s")] {
+            let setting = SETTINGS.iter().find(|setting| setting.0 == path).unwrap();
+            setting.put(&mut table, Value::String(value.to_owned()));
+        }
+        let config: GatewayConfig = table.try_into().unwrap();
+        let connect = config.hooks.connect.unwrap();
+        assert_eq!((connect.url.as_str(), connect.timeout.as_secs()), ("http://h/", 3));
     }
 }
