@@ -71,7 +71,7 @@ pub struct DialConfig {
 /// Dials to one node at once.
 const MAX_DIALS: usize = 4;
 
-/// The same for connections that move there: what they leave is about to close, and whoever moves them spreads them.
+/// The same for connections that leave their old one first: their callers wait.
 const MAX_MOVES: usize = 32;
 
 impl Default for DialConfig {
@@ -156,7 +156,8 @@ impl DialConfig {
         self
     }
 
-    /// The same for the dials of moves, which do not wait behind ordinary ones. Default: 32.
+    /// The same for the dials of moves that callers wait for, since the old connection is left first (quietly, in place);
+    /// they do not wait behind ordinary ones. Default: 32.
     #[must_use]
     pub fn max_moves(mut self, max: NonZeroUsize) -> Self {
         self.move_gate = Arc::new(Gate::new(max.get()));

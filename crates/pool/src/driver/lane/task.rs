@@ -117,7 +117,11 @@ impl LaneTask {
             match action {
                 Action::Dial { dial: id, endpoint, address } => {
                     let mut config = self.config.dial.clone();
-                    if self.machine.moving().is_some_and(|(dial, _)| dial == Some(id)) {
+                    // Callers wait for it where nothing stands beside it; elsewhere few at a time leave the processor to them.
+                    let is_waited_for = self.machine.moving().is_some_and(|(dial, request)| {
+                        dial == Some(id) && request.overlap != Overlap::Beside
+                    });
+                    if is_waited_for {
                         config = config.of_move();
                     }
                     let dialing = async move { dial_at(&endpoint, address, &config).await };
