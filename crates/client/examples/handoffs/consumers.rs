@@ -1,10 +1,6 @@
 //! Those who wait for something: a subscriber, a blocked consumer, and those who feed them.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use evenkeel_client::{Client, Delivery, Error};
 
@@ -54,8 +50,8 @@ pub(crate) async fn subscriber(
                 else {
                     break;
                 };
-                if last.is_some_and(|last| number < last) {
-                    add(&shared.ledger.out_of_order, 1);
+                if let Some(last) = last.filter(|last| number < *last) {
+                    shared.ledger.disorder(format_args!("message {number} came behind {last}"));
                 }
                 last = Some(number);
                 *heard.entry(number).or_insert(0) += 1;
@@ -134,7 +130,7 @@ pub(crate) async fn compare_items(shared: &Shared, said: &[Said], mut seen: Vec<
         add(&ledger.items_doubled, times.saturating_sub(allowed));
     }
     if seen.windows(2).any(|pair| pair.first() > pair.last()) && lists.len() == 1 {
-        ledger.out_of_order.fetch_add(1, Ordering::Relaxed);
+        ledger.disorder(format_args!("elements of {lists:?}"));
     }
 }
 

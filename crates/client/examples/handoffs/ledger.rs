@@ -67,13 +67,20 @@ impl Ledger {
         }
     }
 
+    /// Counts what came out of order; the first few are shown.
+    pub(crate) fn disorder(&self, what: std::fmt::Arguments<'_>) {
+        if self.out_of_order.fetch_add(1, Ordering::Relaxed) < 5 {
+            eprintln!("out of order: {what}");
+        }
+    }
+
     /// Compares what stands in a log, in its order, with what was said of `first`, `first + 1`, ...
     pub(crate) fn compare(&self, stands: &[u64], first: u64, said: &[Said]) {
         let mut times = vec![0usize; said.len()];
         let mut last = None;
         for number in stands {
             if last.is_some_and(|last| last > *number) {
-                add(&self.out_of_order, 1);
+                self.disorder(format_args!("the log has {number} behind {}", last.unwrap_or_default()));
             }
             last = Some(*number);
             let place = number.checked_sub(first).and_then(|place| usize::try_from(place).ok());

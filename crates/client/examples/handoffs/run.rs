@@ -117,16 +117,19 @@ async fn one(
         closed
     };
     let took = started.elapsed();
-    show_progress(plan, took);
+    show_progress(plan, took, closed);
     tokio::time::sleep(Duration::from_millis(200)).await;
     Ok(closed)
 }
 
-/// A long run shows that it is alive.
-fn show_progress(plan: &Plan, took: Duration) {
+/// A long run shows that it is alive, and where it did not go as it should.
+fn show_progress(plan: &Plan, took: Duration, closed: u64) {
     if plan.handoffs > 100 {
         static DONE: AtomicU64 = AtomicU64::new(0);
         let done = DONE.fetch_add(1, Ordering::Relaxed) + 1;
+        if closed > 0 {
+            eprintln!("{}: at the end of {done} the server closed {closed} connections", plan.scenario);
+        }
         if done.is_multiple_of(50) {
             eprintln!("{}: {done} of {} ({took:?} for the last)", plan.scenario, plan.handoffs);
         }

@@ -97,7 +97,7 @@ pub(crate) async fn writer(shared: Arc<Shared>, number: usize, pace: Option<Dura
         if let (Ok(one), Ok(two), Ok(len)) = (&one, &two, &len)
             && !(one < two && two <= len)
         {
-            add(&shared.ledger.out_of_order, 1);
+            shared.ledger.disorder(format_args!("APPENDs gave {one} and {two}, STRLEN {len}"));
         }
         match Said::of(&incr) {
             Said::Done => counted += 1,
@@ -181,7 +181,9 @@ pub(crate) async fn watchers(shared: Arc<Shared>, number: usize) {
             match (Said::of(&sold), &sold) {
                 (_, Ok(Some(_))) => done += 1,
                 // Nobody else writes this key.
-                (_, Ok(None)) => add(&shared.ledger.out_of_order, 1),
+                (_, Ok(None)) => {
+                    shared.ledger.disorder(format_args!("the watched {key}, which nobody else writes"));
+                }
                 (Said::Unknown, _) => uncertain += 1,
                 _ => {}
             }
