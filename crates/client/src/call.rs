@@ -58,22 +58,47 @@ impl Target<'_> {
 /// reply is thrown away in its place and can never reach another caller.
 #[must_use = "a command is sent when it is awaited"]
 pub struct Call<'a, T, K = ()> {
-    target: Target<'a>,
-    command: Command,
-    options: CallOptions,
+    step: Step<'a>,
     reply: PhantomData<fn() -> (T, K)>,
 }
 
+/// A command is put together where it stays until it is answered: its bytes are not moved about on the way.
+///
+/// ```text
+/// Lease --first poll--> Leased --reply--> Done
+/// Shared ----------------------- reply--> Done
+/// ```
+enum Step<'a> {
+    Lease(&'a core::Lease, Command, CallOptions),
+    Leased(CommandName, core::PendingLeased),
+    /// Sends nothing before its first poll.
+    Shared(core::Pending<'a>),
+    Done,
+}
+
 impl<'a, T, K> Call<'a, T, K> {
+    #[inline]
     pub(crate) fn new(target: Target<'a>, command: Command) -> Self {
-        Self { target, command, options: CallOptions::default(), reply: PhantomData }
+        let step = match target {
+            Target::Lease(lease) => Step::Lease(lease, command, CallOptions::default()),
+            Target::Shared(core) => Step::Shared(core::Pending::new(core, command, CallOptions::default())),
+        };
+        Self { step, reply: PhantomData }
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Command, &mut CallOptions)) {
+        match &mut self.step {
+            Step::Lease(_, command, options) => change(command, options),
+            Step::Shared(pending) => pending.change(change),
+            Step::Leased(..) | Step::Done => {}
+        }
     }
 
     /// The command's time in all: waiting, sending, redirections and failovers included.
     ///
     /// Default: the configuration's `command_timeout`, 10 s. A command that blocks on the server has that wait on top.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.options.timeout = Some(timeout);
+        self.change(|_, options| options.timeout = Some(timeout));
         self
     }
 
@@ -81,99 +106,79 @@ impl<'a, T, K> Call<'a, T, K> {
     ///
     /// Default: only commands that read are.
     pub fn idempotent(mut self) -> Self {
-        self.command = self.command.idempotent();
+        self.change(|command, _| command.set_idempotent());
         self
     }
 
     /// Where this read goes. Default: as configured. A command that writes goes to the primary all the same.
     pub fn read_policy(mut self, policy: ReadPolicy) -> Self {
-        self.options.read_policy = Some(policy);
+        self.change(|_, options| options.read_policy = Some(policy));
         self
     }
 
-    /// The command as it will be sent.
-    pub fn command(&self) -> &Command {
-        &self.command
+    /// The command as it will be sent; `None` once it is on its way.
+    pub fn command(&self) -> Option<&Command> {
+        match &self.step {
+            Step::Lease(_, command, _) => Some(command),
+            Step::Shared(pending) => pending.unsent(),
+            Step::Leased(..) | Step::Done => None,
+        }
     }
 
     /// Asks for the reply as another type.
     pub fn query<U: FromReply>(self) -> Call<'a, U> {
-        Call { target: self.target, command: self.command, options: self.options, reply: PhantomData }
+        self.typed()
     }
 
     pub(crate) fn amend(&mut self, arg: impl ToArg) {
-        arg.append_to(&mut self.command);
+        self.change(|command, _| arg.append_to(command));
     }
 
     pub(crate) fn typed<U, L>(self) -> Call<'a, U, L> {
-        Call { target: self.target, command: self.command, options: self.options, reply: PhantomData }
+        Call { step: self.step, reply: PhantomData }
     }
 }
 
 /// How it reads while it is put together.
 impl<T, K> fmt::Debug for Call<'_, T, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Call").field("command", &self.command).field("options", &self.options).finish()
-    }
-}
-
-impl<'a, T: FromReply, K> IntoFuture for Call<'a, T, K> {
-    type Output = Result<T, Error>;
-    type IntoFuture = Calling<'a, T>;
-
-    fn into_future(self) -> Calling<'a, T> {
-        let command = CommandName::of(&self.command);
-        let step = match self.target {
-            Target::Lease(lease) => Step::Lease(lease, self.command, self.options),
-            // Sends nothing before its first poll.
-            Target::Shared(core) => Step::Shared(core.send(self.command, self.options)),
+        let mut shown = f.debug_struct("Call");
+        match &self.step {
+            Step::Lease(_, command, options) => shown.field("command", command).field("options", options),
+            Step::Shared(pending) => shown.field("pending", pending),
+            Step::Leased(command, _) => shown.field("command", command),
+            Step::Done => shown.field("done", &true),
         };
-        Calling { step, command, reply: PhantomData }
+        shown.finish()
     }
 }
 
-/// A [`Call`] that is awaited. It is sent when it is polled first, so commands run in the order of their first polls.
-#[must_use = "a command is sent when it is awaited"]
-pub struct Calling<'a, T> {
-    step: Step<'a>,
-    command: CommandName,
-    reply: PhantomData<fn() -> T>,
-}
-
-/// ```text
-/// Lease --first poll--> Leased --reply--> Done
-/// Shared ----------------------- reply--> Done
-/// ```
-enum Step<'a> {
-    Lease(&'a core::Lease, Command, CallOptions),
-    Leased(core::PendingLeased),
-    Shared(core::Pending<'a>),
-    Done,
-}
-
-impl<T> fmt::Debug for Calling<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Calling").field("command", &self.command).finish_non_exhaustive()
-    }
-}
-
-impl<T: FromReply> Future for Calling<'_, T> {
+/// It is sent when it is polled first, so commands run in the order of their first polls.
+impl<T: FromReply, K> Future for Call<'_, T, K> {
     type Output = Result<T, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if matches!(self.step, Step::Lease(..))
-            && let Step::Lease(lease, command, options) = std::mem::replace(&mut self.step, Step::Done)
-        {
-            self.step = Step::Leased(lease.send(command, options));
+        loop {
+            let (command, reply) = match &mut self.step {
+                Step::Shared(pending) => {
+                    let reply = ready!(Pin::new(&mut *pending).poll(cx));
+                    (pending.name(), reply)
+                }
+                Step::Leased(command, pending) => (*command, ready!(pending.as_mut().poll(cx))),
+                Step::Lease(..) => {
+                    if let Step::Lease(lease, command, options) =
+                        std::mem::replace(&mut self.step, Step::Done)
+                    {
+                        self.step = Step::Leased(CommandName::of(&command), lease.send(command, options));
+                    }
+                    continue;
+                }
+                // Polled again after it was ready: a future may do what it likes then, and waiting harms nobody.
+                Step::Done => return Poll::Pending,
+            };
+            self.step = Step::Done;
+            return Poll::Ready(settle(command, reply));
         }
-        let reply = match &mut self.step {
-            Step::Shared(pending) => ready!(Pin::new(pending).poll(cx)),
-            Step::Leased(pending) => ready!(pending.as_mut().poll(cx)),
-            // Polled again after it was ready: a future may do what it likes then, and waiting harms nobody.
-            Step::Lease(..) | Step::Done => return Poll::Pending,
-        };
-        self.step = Step::Done;
-        Poll::Ready(settle(self.command, reply))
     }
 }
 
@@ -225,14 +230,14 @@ mod tests {
     #[test]
     fn a_command_in_flight_costs_its_task_little() {
         // It is moved on its way into the task, and a hundred thousand of them at once are kept until they are answered.
-        assert!(size_of::<Calling<'_, Vec<u8>>>() <= 232, "{}", size_of::<Calling<'_, Vec<u8>>>());
+        assert!(size_of::<Call<'_, Vec<u8>>>() <= 232, "{}", size_of::<Call<'_, Vec<u8>>>());
     }
 
     #[test]
     fn futures_can_be_spawned() {
         fn spawnable<T: Send + 'static>() {}
         fn sendable<T: Send>() {}
-        spawnable::<Calling<'static, Vec<String>>>();
+        spawnable::<Call<'static, Vec<String>>>();
         sendable::<Call<'_, i64>>();
     }
 }

@@ -75,7 +75,6 @@ pub use transaction::{Transaction, Unwatched, Watched};
 /// The futures behind the `.await`s, for those who must name them.
 pub mod future {
     pub use crate::{
-        call::Calling,
         pipeline::{Each, Outcome, Piping, Whole},
         transaction::Executing,
     };

@@ -100,6 +100,11 @@ fn crc16(bytes: &[u8]) -> u16 {
             ^ at(t1, g)
             ^ at(t0, h);
     }
+    let (fours, rest) = rest.as_chunks::<4>();
+    for &[a, b, c, d] in fours {
+        let [high, low] = crc.to_be_bytes();
+        crc = at(t3, a ^ high) ^ at(t2, b ^ low) ^ at(t1, c) ^ at(t0, d);
+    }
     let (twos, last) = rest.as_chunks::<2>();
     for &[a, b] in twos {
         let [high, low] = crc.to_be_bytes();

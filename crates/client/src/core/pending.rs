@@ -17,7 +17,7 @@ use tokio::time::Sleep;
 use super::{CallOptions, Core, failure, fence::Stood, node::Node, reads, retry, route::Routes, spread};
 use crate::{
     config::ReadPolicy,
-    error::{Error, Executed, Phase},
+    error::{CommandName, Error, Executed, Phase},
 };
 
 type Slow = Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send>>;
@@ -66,7 +66,8 @@ enum State<'a> {
 /// One command on its way. Nothing is sent before the first poll.
 pub(crate) struct Pending<'a> {
     core: &'a Arc<Core>,
-    command: Option<Command>,
+    /// What is left of it once it goes the long way is its name.
+    command: Command,
     timeout: Duration,
     /// The caller set the time: it is kept to the millisecond, not to the lane's tick.
     exact: bool,
@@ -88,7 +89,7 @@ impl<'a> Pending<'a> {
         let timeout = options.timeout.unwrap_or_else(|| core.config().command_timeout());
         Self {
             core,
-            command: Some(command),
+            command,
             timeout,
             exact: options.timeout.is_some(),
             read_policy: options.read_policy,
@@ -98,9 +99,32 @@ impl<'a> Pending<'a> {
         }
     }
 
+    /// Changes what is to be sent and how, before the first poll.
+    pub(crate) fn change(&mut self, change: impl FnOnce(&mut Command, &mut CallOptions)) {
+        if !matches!(self.state, State::Start) {
+            return;
+        }
+        let mut options =
+            CallOptions { timeout: self.exact.then_some(self.timeout), read_policy: self.read_policy };
+        change(&mut self.command, &mut options);
+        self.read_policy = options.read_policy;
+        if let Some(timeout) = options.timeout {
+            (self.timeout, self.exact) = (timeout, true);
+        }
+    }
+
+    /// The command, as long as nothing of it is on its way.
+    pub(crate) fn unsent(&self) -> Option<&Command> {
+        matches!(self.state, State::Start).then_some(&self.command)
+    }
+
+    pub(crate) fn name(&self) -> CommandName {
+        CommandName::of(&self.command)
+    }
+
     /// Chooses the way; `Err` ends the command before a byte is written.
     fn start(&mut self) -> Result<State<'a>, Error> {
-        let Some(command) = &self.command else { return Ok(State::Done) };
+        let command = &self.command;
         if let Some(refusal) = LaneRefusal::of(command) {
             return Err(Error::misused(refusal));
         }
@@ -146,14 +170,11 @@ impl<'a> Pending<'a> {
     where
         F: Future<Output = Result<Reply, Error>> + Send + 'static,
     {
-        match self.command.take() {
-            Some(command) => State::Slow(Box::pin(way(Arc::clone(self.core), command, self.timeout))),
-            None => State::Done,
-        }
+        State::Slow(Box::pin(way(Arc::clone(self.core), self.command.take(), self.timeout)))
     }
 
     fn settle(&mut self, node: &Arc<Node>, outcome: Outcome) -> Option<Result<Reply, Error>> {
-        let Some(command) = &self.command else { return Some(Err(Error::closed(Executed::No))) };
+        let command = &self.command;
         match outcome {
             Outcome::Reply(reply) => {
                 let Some(error) = reply.error() else { return Some(Ok(reply)) };
@@ -186,7 +207,7 @@ impl<'a> Pending<'a> {
     /// Where the command had stood; until it has lined up anew, nobody of its slot passes it.
     fn stood(&mut self, node: &Node) -> Option<Stood> {
         let State::Lane(call) = &mut self.state else { return None };
-        Stood::at(node, self.command.as_ref()?, call.place(), call.keep())
+        Stood::at(node, &self.command, call.place(), call.keep())
     }
 
     /// Keeps the caller's time, and the time in the line for room, which no lane keeps.
@@ -248,9 +269,7 @@ impl Future for Pending<'_> {
                     }
                 },
                 State::Lane(call) => {
-                    let Some(command) = &this.command else {
-                        return Poll::Ready(Err(Error::closed(Executed::No)));
-                    };
+                    let command = &this.command;
                     match call.poll(command, cx) {
                         Poll::Pending => {
                             if let Some(routes) = this.chosen_by.take() {

@@ -30,10 +30,37 @@ use super::{
     gate::Gate,
 };
 
-/// A byte stream to a server.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+/// A byte stream to a server; a connector's own needs nothing but `impl Stream for Mine {}`.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    /// Bytes that have arrived and were not read yet, as far as the system tells. Default: 0, not known.
+    ///
+    /// A large string is read into memory of its own size once enough of it is here; what waits in the socket counts.
+    fn arrived(&self) -> usize {
+        0
+    }
+}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
+impl Stream for tokio::io::DuplexStream {}
+
+impl Stream for tokio::net::TcpStream {
+    #[cfg(unix)]
+    fn arrived(&self) -> usize {
+        arrived(self)
+    }
+}
+
+#[cfg(unix)]
+impl Stream for tokio::net::UnixStream {
+    fn arrived(&self) -> usize {
+        arrived(self)
+    }
+}
+
+/// What `ioctl(FIONREAD)` says of a socket.
+#[cfg(unix)]
+fn arrived(socket: &impl std::os::fd::AsFd) -> usize {
+    rustix::io::ioctl_fionread(socket).ok().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0)
+}
 
 /// A TLS handshake under way.
 pub type Securing = std::pin::Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send>>;

@@ -272,6 +272,9 @@ impl TlsConfig {
     }
 }
 
+/// What waits is encrypted: nobody knows how much it is.
+impl Stream for tokio_rustls::client::TlsStream<Box<dyn Stream>> {}
+
 impl Secure for TlsConfig {
     fn secure(&self, stream: Box<dyn Stream>, endpoint: &Endpoint) -> Securing {
         let current = self.current.load();

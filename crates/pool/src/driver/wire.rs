@@ -30,6 +30,9 @@ const READ_BUDGET: usize = 512 * 1024;
 pub(crate) struct Wire {
     stream: Box<dyn Stream>,
     read: BytesMut,
+    /// The memory that was read into before. By the time `read` is full its replies are mostly dropped, and it is used again:
+    /// two pieces of memory take turns instead of a new one each time.
+    spare: BytesMut,
     room: usize,
     conn: Connection<Sent>,
     batch: Batch,
@@ -56,6 +59,7 @@ impl Wire {
         let wire = Self {
             stream: dialed.stream,
             read: dialed.read,
+            spare: BytesMut::new(),
             room: READ_ROOM.0,
             conn: Connection::new(limits),
             batch: Batch::default(),
@@ -164,10 +168,21 @@ impl Wire {
         if known >= OWN_BUFFER {
             // Grows with what has arrived, never beyond four times of it: a peer that announces much and sends little costs
             // little. Each step may copy what is there, so there are few: a mebibyte takes two.
-            let (arrived, missing) = (self.read.len(), known.saturating_sub(self.read.len()));
+            let missing = known.saturating_sub(self.read.len());
+            if self.read.capacity() - self.read.len() >= missing {
+                return;
+            }
+            let arrived = self.read.len().saturating_add(self.stream.arrived());
             self.read.reserve(missing.min(arrived.saturating_mul(3).max(READ_ROOM.1)).max(1));
         } else if self.read.capacity() - self.read.len() < self.room / 2 {
-            self.read.reserve(self.room);
+            let begun = self.read.len();
+            if self.read.try_reclaim(self.room) || !self.spare.try_reclaim(self.room + begun) {
+                self.read.reserve(self.room);
+                return;
+            }
+            self.spare.extend_from_slice(&self.read);
+            self.read.clear();
+            std::mem::swap(&mut self.read, &mut self.spare);
         }
     }
 

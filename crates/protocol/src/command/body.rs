@@ -83,6 +83,43 @@ impl Body {
         self.put(bytes.len(), |room| room.copy_from_slice(bytes));
     }
 
+    /// Appends `$3\r\nkey\r\n`.
+    #[inline]
+    pub(super) fn put_string(&mut self, string: &[u8]) {
+        let length = string.len();
+        if length < 10 {
+            self.put_short([b'$', b'0' | length as u8, b'\r', b'\n'], string);
+        } else if length < 100 {
+            let (tens, ones) = (b'0' | (length / 10) as u8, b'0' | (length % 10) as u8);
+            self.put_short([b'$', tens, ones, b'\r', b'\n'], string);
+        } else {
+            self.put_length(length);
+            self.extend_from_slice(string);
+            self.extend_from_slice(b"\r\n");
+        }
+    }
+
+    /// A head, a string and a line end under one look at the room.
+    fn put_short<const HEAD: usize>(&mut self, head: [u8; HEAD], string: &[u8]) {
+        let length = HEAD + string.len() + 2;
+        if let Store::Heap(buffer) = &mut self.0 {
+            buffer.reserve(length);
+            buffer.extend_from_slice(&head);
+            buffer.extend_from_slice(string);
+            buffer.extend_from_slice(b"\r\n");
+            return;
+        }
+        self.put(length, |room| {
+            if let Some((first, rest)) = room.split_first_chunk_mut::<HEAD>()
+                && let Some((middle, last)) = rest.split_last_chunk_mut::<2>()
+            {
+                *first = head;
+                middle.copy_from_slice(string);
+                *last = *b"\r\n";
+            }
+        });
+    }
+
     /// Appends `$3\r\n`.
     pub(super) fn put_length(&mut self, length: usize) {
         if length < 10 {

@@ -117,15 +117,33 @@ impl Command {
     /// Says that running the command twice is as good as once, so that it may be sent again when its fate is unknown.
     #[must_use]
     pub fn idempotent(mut self) -> Self {
-        self.retry = Retry::Idempotent;
+        self.set_idempotent();
         self
+    }
+
+    /// As [`idempotent`](Self::idempotent), in place.
+    pub fn set_idempotent(&mut self) {
+        self.retry = Retry::Idempotent;
+    }
+
+    /// Takes the command away; what stays knows its name and has no arguments, nor even that on the wire.
+    #[must_use]
+    pub fn take(&mut self) -> Self {
+        let rest = Self {
+            body: Body::new(),
+            large: None,
+            argc: 0,
+            key: (0, 0),
+            spec: self.spec(),
+            retry: self.retry,
+        };
+        std::mem::replace(self, rest)
     }
 
     #[inline]
     pub(crate) fn push_bytes(&mut self, arg: &[u8]) {
-        self.put_length(arg.len());
-        self.body.extend_from_slice(arg);
-        self.body.extend_from_slice(b"\r\n");
+        self.argc = self.argc.saturating_add(1);
+        self.body.put_string(arg);
     }
 
     pub(crate) fn push_shared(&mut self, arg: &Bytes) {
