@@ -14,6 +14,7 @@ mod gateway_bench;
 mod handoff_bench;
 mod process;
 mod servers;
+mod soak;
 mod test;
 mod tidy;
 
@@ -46,6 +47,8 @@ enum Command {
     GatewayBench(gateway_bench::Args),
     /// Gets the servers that the tests run on
     Servers(servers::Args),
+    /// A load for an hour, calm or with trouble every five seconds: nothing wrong, memory and descriptors flat
+    Soak(soak::Args),
     /// All tests, on every server found
     Test(test::Args),
     /// The rules of the house that a program can check
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Command::HandoffBench(args) => handoff_bench::run(&args),
         Command::GatewayBench(args) => gateway_bench::run(&args),
         Command::Servers(args) => servers::run(&args),
+        Command::Soak(args) => soak::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Tidy(args) => tidy::run(&args),
     };

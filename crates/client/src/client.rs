@@ -200,8 +200,10 @@ impl Client {
     ///
     /// Commands that block need no lease of the caller's: they take one by themselves.
     ///
+    /// A server that is away for less than `lease_timeout` costs a wait and no error.
+    ///
     /// # Errors
-    /// No connection free within `lease_timeout`.
+    /// No connection free, or none to be had, within `lease_timeout`; a login that is refused ends the wait at once.
     ///
     /// # Cancel safety
     /// Dropping the future gives the place in the queue up.

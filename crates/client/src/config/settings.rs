@@ -299,7 +299,7 @@ settings! {
         lanes: NonZeroU16 = defaults::LANES, "lanes";
         /// Connects at the first command, so that the program starts while its server is away. Default: false.
         lazy: bool = false, "lazy";
-        /// The wait for a connection of one's own. Default: 5 s.
+        /// The wait for a connection of one's own, a server that is away for a moment included. Default: 5 s.
         lease_timeout: Duration = defaults::LEASE_TIMEOUT, "lease_timeout";
         /// Connections to one endpoint at most, lanes and leases together; 0 is no cap beyond theirs. Default: 0.
         max_connections: usize = 0, "max_connections";

@@ -231,7 +231,7 @@ async fn on_lease(
     let keyed = commands.iter().find(|command| command.slot().is_some()).or_else(|| commands.first());
     let node = keyed.and_then(|command| core.routes().node(command).cloned());
     let node = node.ok_or_else(|| Error::closed(Executed::No))?;
-    let lease = node.lend(core.config()).await?;
+    let lease = node.lend(core.config(), || core.is_current(&node)).await?;
     let waits: Duration = commands.iter().filter_map(|command| command.blocks_for().flatten()).sum();
     match lease.lane().request_unit(commands, timeout + waits).await {
         Outcome::Reply(reply) => Ok(split(commands, vec![reply], &node)),

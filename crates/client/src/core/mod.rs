@@ -250,7 +250,7 @@ impl Core {
 
     pub(crate) async fn lease(self: &Arc<Self>) -> Result<Lease, Error> {
         let node = self.routes().all().into_iter().next().ok_or_else(|| Error::closed(Executed::No))?;
-        let lease = node.lend(&self.config).await?;
+        let lease = node.lend(&self.config, || self.is_current(&node)).await?;
         Ok(Lease::new(Arc::clone(self), lease))
     }
 

@@ -1,6 +1,7 @@
 //! `Node`: the lanes and leases of one place; the place may change beneath it.
 
 use std::{
+    io::ErrorKind,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,14 +12,16 @@ use std::{
 use evenkeel_hitless::Family;
 use evenkeel_pool::{
     AcquireError, DialError, Lane, LaneConfig, LaneId, LaneObserver, Lease, LeaseConfig, LeasePool,
+    driver::dial::Phase,
 };
-use evenkeel_protocol::{Endpoint, Slot};
+use evenkeel_protocol::{Endpoint, Slot, conn::StepError};
 
 use super::{clock, failure, floor};
 use crate::{config::Config, error::Error};
 
-/// Between two tries to make a lease's connection to a server that may be closing.
+/// Between two tries to make a lease's connection: 10 ms, 20 ms ... 100 ms.
 const AGAIN: Duration = Duration::from_millis(10);
+const AGAIN_MAX: Duration = Duration::from_millis(100);
 
 /// What every node of a client is made with.
 pub(crate) struct Setup {
@@ -116,21 +119,23 @@ impl Node {
         &self.leases
     }
 
-    /// Lends a connection. While maintenance is announced, a dial may meet a server that closes in this moment: nothing
-    /// was executed, and it is tried again as long as a lease may be waited for.
-    pub(crate) async fn lend(&self, config: &Config) -> Result<Lease, Error> {
+    /// Lends a connection. A server that is away for a moment costs a wait and no error: as commands on a lane wait for their
+    /// connection, so does this, for as long as a lease may be waited for. Nothing was executed. `stays` tells whether the
+    /// node still serves what the caller wants: nobody waits for one that has lost it.
+    pub(crate) async fn lend(&self, config: &Config, stays: impl Fn() -> bool) -> Result<Lease, Error> {
         let deadline = clock::now() + config.lease_timeout();
+        let mut pause = AGAIN;
         loop {
             let left = deadline.saturating_duration_since(clock::now());
             let error = match self.leases.acquire_within(left).await {
                 Ok(lease) => return Ok(lease),
                 Err(error) => error,
             };
-            let passing = self.maintenance().is_some() && is_of_the_network(&error);
-            if !passing || deadline <= clock::now() + AGAIN {
+            if !passes(&error) || deadline <= clock::now() + pause || !stays() {
                 return Err(failure::lease(error, self, config));
             }
-            tokio::time::sleep(AGAIN).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause + AGAIN).min(AGAIN_MAX);
         }
     }
 
@@ -145,10 +150,22 @@ impl Node {
     }
 }
 
-/// Whether nobody listened there, or the connection was cut before it could be used.
-fn is_of_the_network(error: &AcquireError) -> bool {
-    match error {
-        AcquireError::Dial(error) => matches!(**error, DialError::Closed { .. } | DialError::Io { .. }),
+/// Whether another try may go better: nobody listened there, the way was cut, or the server is still loading its data. What
+/// a login or TLS refuses stays refused.
+fn passes(error: &AcquireError) -> bool {
+    let AcquireError::Dial(error) = error else { return false };
+    match &**error {
+        // TLS that was cut may go better; a certificate does not.
+        DialError::Io { phase: Phase::Tls, cause, .. } => {
+            matches!(
+                cause.kind(),
+                ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe
+            )
+        }
+        DialError::Closed { .. } | DialError::Io { .. } | DialError::TimedOut { .. } => true,
+        DialError::Handshake { cause, .. } => {
+            matches!(&cause.cause, StepError::Server(error) if error.code() == "LOADING")
+        }
         _ => false,
     }
 }

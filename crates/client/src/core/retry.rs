@@ -395,7 +395,14 @@ pub(super) async fn waiting(core: Arc<Core>, command: Command, timeout: Duration
             }
             return Err(Error::timeout(Phase::Topology, patience, None, Executed::No));
         };
-        let lease = node.lend(trip.core.config()).await?;
+        let lease = match node.lend(trip.core.config(), || trip.core.is_current(&node)).await {
+            Ok(lease) => lease,
+            // Its keys are served elsewhere by now.
+            Err(_lost) if !trip.core.is_current(&node) && !trip.core.is_closed() && trip.wait().await => {
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         let at = Some(lease.lane().endpoint());
         match blocking::request(&trip.core, lease.lane(), &trip.command, patience).await {
             Outcome::Reply(reply) => match reply.error() {
