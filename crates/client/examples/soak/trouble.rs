@@ -87,9 +87,13 @@ impl Troublemaker {
         let (nodes, addr) = (self.server.nodes(), self.server.addr());
         match trouble {
             Trouble::Blackhole => {
-                self.under(|| Rules::new().blackhole()).await;
-                // What was swallowed is gone: a connection that goes on would be out of step through no fault of its own.
+                for direction in BOTH {
+                    self.way.set(direction, Rules::new().blackhole());
+                }
+                tokio::time::sleep(LASTS).await;
+                // What was swallowed is missing: a connection that went on would be out of step through no fault of its own.
                 self.way.reset_all();
+                self.way.clear();
             }
             Trouble::ClientKill => {
                 self.server.command(&["CLIENT", "KILL", "TYPE", "NORMAL", "SKIPME", "YES"]).await?;
