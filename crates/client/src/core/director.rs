@@ -141,9 +141,8 @@ impl Director {
         }
     }
 
-    fn origin(core: &Core, carrier: CarrierId, info: &Arc<ConnInfo>) -> Origin {
-        let home = core.carrier(carrier).map_or_else(|| info.endpoint.clone(), |carrier| carrier.home());
-        let mut origin = Origin::new(ConnId(info.number), home, info.peer);
+    fn origin(info: &ConnInfo) -> Origin {
+        let mut origin = Origin::new(ConnId(info.number), info.home.clone(), info.peer);
         origin.dialled = info.endpoint.clone();
         origin
     }
@@ -153,7 +152,7 @@ impl Director {
         match observed {
             Observed::Report(carrier, report) => self.reported(&core, carrier, report),
             Observed::Opened { carrier, info, instead_of } => {
-                let origin = Self::origin(&core, carrier, &info);
+                let origin = Self::origin(&info);
                 self.relax_new(&core, carrier, &origin);
                 // What waits on the connection that is left is ended there and goes on here; where the old one had to be
                 // left first, that was done before.
@@ -173,10 +172,10 @@ impl Director {
                 self.conns.remove(&info.number);
                 self.tell(Input::Closed { conn: ConnId(info.number) });
             }
-            Observed::Push { carrier, info, push, during_handshake, at } => {
+            Observed::Push { info, push, during_handshake, at } => {
                 let origin = match self.conns.get(&info.number) {
                     Some(known) => known.origin.clone(),
-                    None => Self::origin(&core, carrier, &info),
+                    None => Self::origin(&info),
                 };
                 match push {
                     Push::Maintenance(notice) => {

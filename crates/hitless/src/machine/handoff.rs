@@ -49,6 +49,8 @@ pub(crate) struct Plan {
     pub(crate) seq: Option<u64>,
     pub(crate) target: Option<Endpoint>,
     pub(crate) grace: Duration,
+    /// Nobody said how long: the grace is a guess, until somebody does.
+    pub(crate) guessed: bool,
 }
 
 /// When what happens in a handoff.
@@ -409,6 +411,7 @@ mod tests {
             seq: Some(1),
             target: target.then(|| Endpoint::new("t", 1)),
             grace: Duration::from_millis(grace_ms),
+            guessed: false,
         };
         let at = Timetable::new(now, &plan, |most| drawn.min(most));
         let ms = |instant: Instant| (instant - now).as_millis();

@@ -403,7 +403,7 @@ impl HandoffEngine {
     }
 
     /// The target is out of question: everybody who waits for it goes by the configured name, if that is a way.
-    fn give_target_up(&mut self, now: Instant, id: HandoffId) {
+    pub(super) fn give_target_up(&mut self, now: Instant, id: HandoffId) {
         let Some(handoff) = self.handoffs.get_mut(&id) else { return };
         handoff.target_dead = true;
         let waiting: Vec<ConnId> = handoff

@@ -51,7 +51,7 @@ impl HandoffEngine {
     }
 
     /// Whether dialling `to` leads to `site`, as far as live connections show.
-    fn leads_to(&self, to: &Endpoint, endpoint: &Endpoint, site: &Site) -> bool {
+    pub(super) fn leads_to(&self, to: &Endpoint, endpoint: &Endpoint, site: &Site) -> bool {
         let literal = site.peer().is_some_and(|peer| {
             to.port() == peer.port() && to.host().parse::<IpAddr>().is_ok_and(|host| host == peer.ip())
         });
@@ -59,6 +59,23 @@ impl HandoffEngine {
             || self.conns.values().any(|conn| {
                 conn.origin.endpoint == *endpoint && conn.origin.dialled == *to && conn.origin.site() == *site
             })
+    }
+
+    /// The redirects of a handoff end earlier than was thought.
+    pub(super) fn shorten_redirects_of(&mut self, id: HandoffId, until: Instant) {
+        let mut shorter = Vec::new();
+        for ((from, peer), redirect) in &mut self.redirects {
+            if redirect.handoff == id && until < redirect.until {
+                redirect.until = until;
+                shorter.push(Action::RedirectDials {
+                    from: from.clone(),
+                    peer: *peer,
+                    to: redirect.to.clone(),
+                    until,
+                });
+            }
+        }
+        self.actions.extend(shorter);
     }
 
     /// Ends the redirects that a handoff set up: its target is of no use.

@@ -65,21 +65,77 @@ impl HandoffEngine {
                         || grace.is_none_or(|grace| grace.min(MAX_GRACE) <= handoff.plan.grace / 2))
             })
             .map(|handoff| handoff.id);
+        // Late joiners may be told that nothing is left of it, which does not say how long it was.
+        let said = grace.filter(|grace| !grace.is_zero());
         if let Some(id) = known {
+            if let Some(grace) = said {
+                self.grace_said(now, id, grace);
+            }
             return self.told_again(now, id, origin);
         }
-        let lasts = grace.filter(|grace| !grace.is_zero()).unwrap_or_else(|| self.settings.handoff_timeout());
+        let lasts = said.unwrap_or_else(|| self.settings.handoff_timeout());
         let plan = Plan {
             cause: HandoffCause::Moving,
             endpoint: origin.endpoint.clone(),
             seq,
             target,
             grace: lasts.min(MAX_GRACE),
+            guessed: said.is_none(),
         };
         let until = now + plan.grace + MOVING_TAIL;
         self.open_window(origin.endpoint.clone(), Family::Moving, seq, Extent::Unknown, until);
         let id = self.start(now, plan, &[origin.site()].into(), Some(origin.conn));
         Outcome::HandoffStarted(id)
+    }
+
+    /// A handoff whose grace was guessed goes by the one that another connection was told.
+    fn grace_said(&mut self, now: Instant, id: HandoffId, grace: Duration) {
+        let seed = self.seed;
+        let Some(handoff) = self.handoffs.get_mut(&id).filter(|handoff| handoff.plan.guessed) else { return };
+        handoff.plan.guessed = false;
+        handoff.plan.grace = grace.min(MAX_GRACE);
+        handoff.at = Timetable::new(now, &handoff.plan, |most| jitter::uniform(seed, id.0, most));
+        let at = handoff.at;
+        for member in handoff.members.values_mut() {
+            if let State::Waiting { until } = &mut member.state {
+                *until = (*until).min(if member.to_target { at.start_at } else { at.name_at });
+            }
+        }
+        self.shorten_redirects_of(id, at.close_at);
+    }
+
+    /// What older handoffs of the endpoint were about is over where the newest word says so: a target that retires itself is
+    /// replaced by where it sends everybody, and a server that is a target now does not retire any more.
+    fn supersede(&mut self, now: Instant, id: HandoffId) {
+        let Some(newest) = self.handoffs.get(&id) else { return };
+        let (plan, sites) = (newest.plan.clone(), newest.sites.clone());
+        let older: Vec<HandoffId> = self
+            .handoffs
+            .values()
+            .filter(|older| older.id < id && older.plan.endpoint == plan.endpoint)
+            .map(|older| older.id)
+            .collect();
+        for older in older {
+            let Some(handoff) = self.handoffs.get(&older) else { continue };
+            let back = plan.target.as_ref().is_some_and(|target| {
+                handoff.sites.iter().any(|site| self.leads_to(target, &plan.endpoint, site))
+            });
+            let retires =
+                handoff.plan.target.as_ref().is_some_and(|target| {
+                    sites.iter().any(|site| self.leads_to(target, &plan.endpoint, site))
+                });
+            let Some(handoff) = self.handoffs.get_mut(&older) else { continue };
+            if back {
+                handoff.sites.clear();
+                handoff
+                    .members
+                    .retain(|_, member| !matches!(member.state, State::Waiting { .. } | State::Stuck));
+            } else if retires && plan.target.is_some() {
+                handoff.plan.target.clone_from(&plan.target);
+            } else if retires {
+                self.give_target_up(now, older);
+            }
+        }
     }
 
     /// The announcement of a known handoff, on one more connection or once more on one that knows.
@@ -167,7 +223,7 @@ impl HandoffEngine {
             .filter(|conn| conn.origin.endpoint == *endpoint && !conn.draining)
             .map(|conn| conn.origin.site())
             .collect();
-        let plan = Plan { cause, endpoint: endpoint.clone(), seq: None, target, grace };
+        let plan = Plan { cause, endpoint: endpoint.clone(), seq: None, target, grace, guessed: false };
         self.start(now, plan, &sites, None);
     }
 
@@ -227,8 +283,14 @@ impl HandoffEngine {
             if sites.is_empty() || handled {
                 continue;
             }
-            let (seq, target) = (None, None);
-            let plan = Plan { cause: HandoffCause::Vanished, endpoint, seq, target, grace: VANISHED_GRACE };
+            let plan = Plan {
+                cause: HandoffCause::Vanished,
+                endpoint,
+                seq: None,
+                target: None,
+                grace: VANISHED_GRACE,
+                guessed: false,
+            };
             self.start(now, plan, &sites, None);
         }
     }
@@ -258,6 +320,7 @@ impl HandoffEngine {
             handoff.told_early.insert(told);
         }
         self.handoffs.insert(id, handoff);
+        self.supersede(now, id);
         let left_out = wanted.len().saturating_sub(self.sizes.queue.saturating_add(self.sizes.workers));
         // Those that the server itself spoke to are never the ones left out.
         let first = wanted.iter().filter(|conn| told == Some(**conn));

@@ -93,6 +93,8 @@ pub struct DialConfig {
     credentials: Option<Arc<dyn CredentialsProvider>>,
     gate: Arc<Gate>,
     move_gate: Arc<Gate>,
+    /// What connections belong to, wherever they are dialled.
+    pub(crate) home: Option<Endpoint>,
 }
 
 /// Dials to one node at once.
@@ -114,6 +116,7 @@ impl Default for DialConfig {
             credentials: None,
             gate: Arc::new(Gate::new(MAX_DIALS)),
             move_gate: Arc::new(Gate::new(MAX_MOVES)),
+            home: None,
         }
     }
 }
@@ -293,6 +296,8 @@ static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
 pub struct ConnInfo {
     /// Its number in this process.
     pub number: u64,
+    /// The configured endpoint that it belongs to, wherever announcements and failovers have led it.
+    pub home: Endpoint,
     /// Where it was dialled.
     pub endpoint: Endpoint,
     /// The address behind the name; `None` for a Unix socket.
@@ -367,6 +372,7 @@ pub async fn dial_at(
                 pushes: greeting.pushes,
                 info: ConnInfo {
                     number: CONNECTIONS.fetch_add(1, Ordering::Relaxed),
+                    home: config.home.as_ref().unwrap_or(endpoint).clone(),
                     endpoint: endpoint.clone(),
                     peer,
                     local,

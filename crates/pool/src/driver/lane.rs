@@ -287,9 +287,10 @@ impl Lane {
     pub fn start(
         id: LaneId,
         endpoint: Endpoint,
-        config: LaneConfig,
+        mut config: LaneConfig,
         observer: Arc<dyn LaneObserver>,
     ) -> Self {
+        let home = config.dial.home.get_or_insert_with(|| endpoint.clone()).clone();
         let (orders, orders_rx) = mpsc::channel(ORDERS);
         let shared = Arc::new(Shared {
             id,
@@ -302,11 +303,10 @@ impl Lane {
             pin: Mutex::new(Pin::default()),
         });
         let seed = Seed::new(config.seed ^ id.0.wrapping_mul(0x2545_f491_4f6c_dd1d));
-        let task =
-            task::LaneTask::new(Arc::clone(&shared), endpoint.clone(), config, observer, orders_rx, seed);
+        let task = task::LaneTask::new(Arc::clone(&shared), endpoint, config, observer, orders_rx, seed);
         // The task ends with the last handle: dropping a `Handle` closes the queue, which wakes it.
         drop(spawn(task));
-        let handle = Arc::new(Handle { shared: Arc::clone(&shared), orders, home: endpoint });
+        let handle = Arc::new(Handle { shared: Arc::clone(&shared), orders, home });
         Self { shared, handle }
     }
 
@@ -324,7 +324,7 @@ impl Lane {
             .map_or_else(|| self.handle.home.clone(), |info| info.endpoint.clone())
     }
 
-    /// The endpoint that it was started for.
+    /// The endpoint that it was started for; a lease's is that of its pool.
     pub fn home(&self) -> Endpoint {
         self.handle.home.clone()
     }

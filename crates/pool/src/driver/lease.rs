@@ -194,10 +194,12 @@ impl LeasePool {
     /// Leases of `endpoint`; none is dialled before somebody asks.
     pub fn new(
         endpoint: Endpoint,
-        lane_config: LaneConfig,
+        mut lane_config: LaneConfig,
         config: LeaseConfig,
         observer: Arc<dyn LaneObserver>,
     ) -> Self {
+        // Wherever dials are sent meanwhile: what is announced concerns the leases of the configured endpoint.
+        lane_config.dial.home = Some(endpoint.clone());
         Self {
             inner: Arc::new(Inner {
                 endpoint: ArcSwap::from_pointee(endpoint),

@@ -249,9 +249,10 @@ impl Link {
     pub fn start(
         id: LinkId,
         endpoint: Endpoint,
-        config: LinkConfig,
+        mut config: LinkConfig,
         observer: Arc<dyn LinkObserver>,
     ) -> Self {
+        config.dial.home = Some(endpoint.clone());
         let shared = Arc::new(Shared {
             id,
             mailbox: Mutex::new(Mailbox::default()),

@@ -646,3 +646,49 @@ fn a_sibling_that_retires_as_well_is_no_better_address() {
     let to = format!("{NAME} at 10.0.0.6");
     assert_eq!(script.moved_to(), [(1, to.clone()), (2, to)]);
 }
+
+#[test]
+fn a_grace_that_one_connection_was_not_told_is_the_one_that_another_was() {
+    let mut script = Script::open(2);
+    // A late joiner, in its handshake: nothing is left of the second.
+    assert!(matches!(
+        script.hear_as(0, &at(3, OLD), true, moving(1, 0, Some(NEW))),
+        Outcome::HandoffStarted(_)
+    ));
+    script.hear(1, &at(1, OLD), moving(1, 1, Some(NEW)));
+    script.until(52);
+    assert_eq!(script.moved_to().len(), 1, "within the jitter of a second, not of fifteen");
+    script.switched(53, script.moves()[0].1, moved(9, NEW));
+    script.until(1_002);
+    // The close is over: what opens now leads to whom the name names.
+    script.input(1_100, Input::Opened { origin: at(4, OLD) });
+    script.until(1_500);
+    assert!(script.moves().iter().all(|(_, conn, _)| *conn != 4), "{:?}", script.moves());
+}
+
+#[test]
+fn a_target_that_retires_itself_is_replaced_by_its_own_target() {
+    const LAST: &str = "10.0.0.3:6379";
+    let mut script = Script::open(1);
+    script.input(0, Input::Opened { origin: moved(7, NEW) });
+    script.hear(0, &at(1, OLD), moving(1, 15, Some(NEW)));
+    script.hear(0, &moved(7, NEW), moving(2, 15, Some(LAST)));
+    script.until(600);
+    assert!(script.moved_to().iter().all(|(_, to)| to == LAST), "{:?}", script.moves());
+    assert_eq!(script.moved_to().len(), 2, "{:?}", script.moves());
+}
+
+#[test]
+fn a_server_that_is_a_target_again_does_not_retire_any_more() {
+    let mut script = Script::open(1);
+    script.hear(0, &at(1, OLD), moving(1, 15, Some(NEW)));
+    script.until(600);
+    script.switched(601, 1, moved(2, NEW));
+    script.hear(1_000, &moved(2, NEW), moving(2, 15, Some(OLD)));
+    script.until(1_600);
+    script.switched(1_601, 2, moved(3, OLD));
+    let before = script.moves().len();
+    script.input(1_700, Input::Opened { origin: at(4, OLD) });
+    script.until(14_000);
+    assert_eq!(script.moves().len(), before, "{:?}", script.moves());
+}
