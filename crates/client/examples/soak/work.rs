@@ -213,7 +213,10 @@ async fn watcher(client: &Client, tally: &Tally, number: u64) {
         let written: Result<Option<(bool,)>, Error> = lease.transaction().set(&key, seen + 1).await;
         match tally.note(&written) {
             Said::Done if matches!(written, Ok(None)) && doubt.is_none_or(|since| since.elapsed() > LATE) => {
-                tally.wrong(format_args!("{key} changed, and nobody else writes it"));
+                let stands = client.get::<Option<i64>>(&key).await;
+                tally.wrong(format_args!(
+                    "{key} changed, and nobody else writes it: it was {seen}, is {stands:?}, must be from {least} to {most}"
+                ));
             }
             Said::Done if matches!(written, Ok(None)) => {}
             Said::Done => (least, most) = (seen + 1, seen + 1),

@@ -27,7 +27,6 @@ use super::{
     carrier::{Carrier, CarrierId},
     floor::FloorKey,
     observe::Observed,
-    subscriptions::family_of,
 };
 use crate::events::Event;
 
@@ -194,12 +193,6 @@ impl Director {
             Observed::ShardEnded { link, channel } => core.shard_ended(link, &channel),
             Observed::Refused { link, kind, channels, error } => {
                 core.subscription_refused(link, kind, &channels, &error);
-            }
-            Observed::Gap { link, gap } => {
-                let names = core.links().names_of(link);
-                core.pubsub().gap(gap.may_repeat, |family, name| {
-                    names.iter().any(|(kind, known)| family_of(*kind) == family && known == name)
-                });
             }
         }
     }

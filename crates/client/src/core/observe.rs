@@ -17,7 +17,11 @@ use evenkeel_pool::{
 use evenkeel_protocol::{Push, Reply, ServerError, SubscriptionKind};
 use tokio::sync::mpsc;
 
-use super::{carrier::CarrierId, clock};
+use super::{
+    carrier::CarrierId,
+    clock,
+    subscriptions::{Names, kind_of},
+};
 use crate::pubsub::PubSub;
 
 /// Something that happened on a connection.
@@ -33,7 +37,6 @@ pub(crate) enum Observed {
         info: Arc<ConnInfo>,
     },
     Push {
-        carrier: CarrierId,
         info: Arc<ConnInfo>,
         push: Push,
         during_handshake: bool,
@@ -55,17 +58,13 @@ pub(crate) enum Observed {
         channels: Vec<Bytes>,
         error: ServerError,
     },
-    /// A link took over without an exact cut.
-    Gap {
-        link: LinkId,
-        gap: GapInfo,
-    },
 }
 
 /// Passes on; when the composing task is far behind, what does not fit is counted and let go.
 pub(crate) struct Observer {
     tx: mpsc::Sender<Observed>,
     pubsub: Arc<PubSub>,
+    names: Names,
     lost: AtomicU64,
 }
 
@@ -77,7 +76,12 @@ impl fmt::Debug for Observer {
 
 impl Observer {
     pub(crate) fn new(tx: mpsc::Sender<Observed>, pubsub: Arc<PubSub>) -> Self {
-        Self { tx, pubsub, lost: AtomicU64::new(0) }
+        Self { tx, pubsub, names: Names::default(), lost: AtomicU64::new(0) }
+    }
+
+    /// Which names each link carries.
+    pub(super) fn names(&self) -> &Names {
+        &self.names
     }
 
     fn tell(&self, observed: Observed) {
@@ -86,11 +90,11 @@ impl Observer {
         }
     }
 
-    fn pushed(&self, carrier: CarrierId, info: &Arc<ConnInfo>, push: &Reply, during_handshake: bool) {
+    fn pushed(&self, info: &Arc<ConnInfo>, push: &Reply, during_handshake: bool) {
         let Some(push) = push.frame().ok().as_ref().and_then(Push::read) else { return };
         if matches!(push, Push::Maintenance(_) | Push::MalformedMaintenance(_)) {
             let (info, at) = (Arc::clone(info), clock::now());
-            self.tell(Observed::Push { carrier, info, push, during_handshake, at });
+            self.tell(Observed::Push { info, push, during_handshake, at });
         }
     }
 }
@@ -104,8 +108,8 @@ impl LaneObserver for Observer {
         self.tell(Observed::DialFailed { carrier: CarrierId::Lane(lane) });
     }
 
-    fn push(&self, lane: LaneId, info: &Arc<ConnInfo>, push: Reply, during_handshake: bool) {
-        self.pushed(CarrierId::Lane(lane), info, &push, during_handshake);
+    fn push(&self, _lane: LaneId, info: &Arc<ConnInfo>, push: Reply, during_handshake: bool) {
+        self.pushed(info, &push, during_handshake);
     }
 
     fn opened(&self, lane: LaneId, info: &Arc<ConnInfo>, instead_of: Option<&Arc<ConnInfo>>) {
@@ -149,16 +153,14 @@ impl LinkObserver for Observer {
         self.tell(Observed::Refused { link, kind, channels, error });
     }
 
+    /// Told here, as messages are: by way of the composing task it would come behind messages that lie behind the gap.
     fn gap(&self, link: LinkId, gap: GapInfo) {
-        if self.tx.try_send(Observed::Gap { link, gap }).is_err() {
-            // The director knows which names this link carries. Where it cannot be told, all are told: a gap too many
-            // costs a look, a gap too few breaks the promise.
-            self.pubsub.gap(gap.may_repeat, |_family, _name| true);
-        }
+        let names = self.names.of(link);
+        self.pubsub.gap(gap.may_repeat, |family, name| names.contains(&(kind_of(family), name.clone())));
     }
 
-    fn push(&self, link: LinkId, info: &Arc<ConnInfo>, push: Reply, during_handshake: bool) {
-        self.pushed(CarrierId::Link(link), info, &push, during_handshake);
+    fn push(&self, _link: LinkId, info: &Arc<ConnInfo>, push: Reply, during_handshake: bool) {
+        self.pushed(info, &push, during_handshake);
     }
 
     fn report(&self, link: LinkId, report: Report) {

@@ -23,10 +23,28 @@ const PUT_OFF: Duration = Duration::from_millis(50);
 /// A subscription by its kind and name.
 type Wanted = (ChannelKind, Bytes);
 
-#[derive(Debug)]
-struct Carried {
-    link: Link,
-    names: BTreeSet<Wanted>,
+/// Which names each link carries. It is shared with whoever hears the links: a gap is told in a link's own task, before
+/// whatever comes behind it.
+#[derive(Debug, Default)]
+pub(crate) struct Names(Mutex<BTreeMap<LinkId, BTreeSet<Wanted>>>);
+
+impl Names {
+    pub(super) fn of(&self, link: LinkId) -> BTreeSet<Wanted> {
+        self.0.lock().get(&link).cloned().unwrap_or_default()
+    }
+
+    fn add(&self, link: LinkId, name: Wanted) {
+        self.0.lock().entry(link).or_default().insert(name);
+    }
+
+    /// Gives whether the link carried it.
+    fn remove(&self, link: LinkId, name: &Wanted) -> bool {
+        self.0.lock().get_mut(&link).is_some_and(|names| names.remove(name))
+    }
+
+    fn carries(&self, link: LinkId, name: &Wanted) -> bool {
+        self.0.lock().get(&link).is_some_and(|names| names.contains(name))
+    }
 }
 
 /// The links of a client.
@@ -36,7 +54,7 @@ pub(crate) struct Links {
     observer: Arc<Observer>,
     next: AtomicU64,
     /// By the endpoint that each was started for.
-    carried: Mutex<BTreeMap<Endpoint, Carried>>,
+    carried: Mutex<BTreeMap<Endpoint, Link>>,
 }
 
 impl Links {
@@ -45,37 +63,36 @@ impl Links {
     }
 
     pub(crate) fn all(&self) -> Vec<Link> {
-        self.carried.lock().values().map(|carried| carried.link.clone()).collect()
+        self.carried.lock().values().cloned().collect()
     }
 
     pub(crate) fn find(&self, id: LinkId) -> Option<Link> {
-        self.carried
-            .lock()
-            .values()
-            .find(|carried| carried.link.id() == id)
-            .map(|carried| carried.link.clone())
+        self.carried.lock().values().find(|link| link.id() == id).cloned()
     }
 
-    fn start(&self, home: &Endpoint, at: &Endpoint) -> Carried {
+    fn names(&self) -> &Names {
+        self.observer.names()
+    }
+
+    fn start(&self, home: &Endpoint, at: &Endpoint) -> Link {
         let id = LinkId(self.next.fetch_add(1, Ordering::Relaxed));
         let observer: Arc<dyn LinkObserver> = Arc::<Observer>::clone(&self.observer);
-        let _: &Endpoint = home;
-        Carried { link: Link::start(id, at.clone(), self.config.clone(), observer), names: BTreeSet::new() }
+        Link::start(id, at.clone(), self.config.clone().home(home.clone()), observer)
     }
 
     /// Wants a name on the link of `home`, which leads to `at` when it is made now.
     fn want(&self, home: &Endpoint, at: &Endpoint, name: Wanted) {
         let mut carried = self.carried.lock();
-        let entry = carried.entry(home.clone()).or_insert_with(|| self.start(home, at));
-        entry.link.subscribe(name.0, [name.1.clone()]);
-        entry.names.insert(name);
+        let link = carried.entry(home.clone()).or_insert_with(|| self.start(home, at));
+        self.names().add(link.id(), name.clone());
+        link.subscribe(name.0, [name.1]);
     }
 
     /// Wants a name nowhere any more.
     fn leave(&self, name: &Wanted) {
-        for carried in self.carried.lock().values_mut() {
-            if carried.names.remove(name) {
-                carried.link.unsubscribe(name.0, [name.1.clone()]);
+        for link in self.carried.lock().values() {
+            if self.names().remove(link.id(), name) {
+                link.unsubscribe(name.0, [name.1.clone()]);
             }
         }
     }
@@ -83,24 +100,12 @@ impl Links {
     /// Where a name is carried.
     fn place_of(&self, name: &Wanted) -> Option<Endpoint> {
         let carried = self.carried.lock();
-        carried.iter().find(|(_, carried)| carried.names.contains(name)).map(|(home, _)| home.clone())
-    }
-
-    /// The names that a link carries.
-    pub(crate) fn names_of(&self, id: LinkId) -> BTreeSet<Wanted> {
-        let carried = self.carried.lock();
-        carried
-            .values()
-            .find(|carried| carried.link.id() == id)
-            .map(|carried| carried.names.clone())
-            .unwrap_or_default()
+        carried.iter().find(|(_, link)| self.names().carries(link.id(), name)).map(|(home, _)| home.clone())
     }
 
     /// Gives whether the link carried it.
     fn forget(&self, id: LinkId, name: &Wanted) -> bool {
-        let mut carried = self.carried.lock();
-        let link = carried.values_mut().find(|carried| carried.link.id() == id);
-        link.is_some_and(|carried| carried.names.remove(name))
+        self.names().remove(id, name)
     }
 
     pub(crate) fn close(&self) {

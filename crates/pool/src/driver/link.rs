@@ -98,6 +98,13 @@ pub struct LinkConfig {
 }
 
 impl LinkConfig {
+    /// The configured endpoint that the link belongs to. Default: where it is started for.
+    #[must_use]
+    pub fn home(mut self, home: Endpoint) -> Self {
+        self.dial.home = Some(home);
+        self
+    }
+
     /// How connections are made.
     #[must_use]
     pub fn dial(mut self, dial: DialConfig) -> Self {
@@ -252,7 +259,7 @@ impl Link {
         mut config: LinkConfig,
         observer: Arc<dyn LinkObserver>,
     ) -> Self {
-        config.dial.home = Some(endpoint.clone());
+        let home = config.dial.home.get_or_insert_with(|| endpoint.clone()).clone();
         let shared = Arc::new(Shared {
             id,
             mailbox: Mutex::new(Mailbox::default()),
@@ -263,11 +270,10 @@ impl Link {
         let jitter = Seed::new(config.seed ^ id.0.wrapping_mul(0x2545_f491_4f6c_dd1d));
         // Names of cut channels must differ between all clients of a server, whatever seeds they are given.
         let nonces = Seed::new(RandomState::new().build_hasher().finish());
-        let task =
-            task::LinkTask::new(Arc::clone(&shared), endpoint.clone(), config, observer, jitter, nonces);
+        let task = task::LinkTask::new(Arc::clone(&shared), endpoint, config, observer, jitter, nonces);
         // The task ends with the last handle: dropping a `Handle` wakes it.
         drop(spawn(task));
-        Self { handle: Arc::new(Handle { shared, home: endpoint }) }
+        Self { handle: Arc::new(Handle { shared, home }) }
     }
 
     fn shared(&self) -> &Arc<Shared> {
