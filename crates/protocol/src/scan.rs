@@ -88,6 +88,8 @@ pub struct Scanner {
     elements: usize,
     /// Marker of the value at the outermost level, once seen.
     marker: u8,
+    /// An attribute has ended and the value that it describes has not begun; kept where a streamed level could end here.
+    described: bool,
     header_bytes: u64,
 }
 
@@ -113,6 +115,7 @@ impl Scanner {
             outer: Vec::new(),
             elements: 0,
             marker: 0,
+            described: false,
             header_bytes: 0,
         }
     }
@@ -355,7 +358,7 @@ impl Scanner {
         match marker {
             b'+' | b'-' | b':' | b',' | b'(' | b'#' | b'_' => self.state = State::Line { from: next },
             b'.' => {
-                if self.top.kind != LevelKind::Streamed {
+                if self.top.kind != LevelKind::Streamed || self.described {
                     return misplaced;
                 }
                 self.at = next;
@@ -369,8 +372,9 @@ impl Scanner {
             }
             _ => return Err(ScanError::BadMarker { marker, at }),
         }
-        if marker != b';' && marker != b'|' {
-            if self.outer.is_empty() {
+        self.described = false;
+        if marker != b';' {
+            if self.outer.is_empty() && marker != b'|' {
                 self.marker = marker;
             }
             self.elements = self.elements.saturating_add(1);
@@ -391,6 +395,8 @@ impl Scanner {
         for (offset, &byte) in rest.iter().enumerate() {
             let bad = ScanError::BadLength { at: self.at.saturating_add(offset) };
             match byte {
+                // `-1` is the only number below zero, and an end marker has none.
+                b'0'..=b'9' if negative && (digits > 0 || byte != b'1') || marker == b'.' => return Err(bad),
                 b'0'..=b'9' if !cr && !streamed && digits < MAX_DIGITS => {
                     digits = digits.saturating_add(1);
                     value = value
@@ -435,7 +441,7 @@ impl Scanner {
         self.state = State::Marker;
         match marker {
             b'.' => {
-                if value != 0 || streamed {
+                if streamed {
                     return Err(bad);
                 }
                 self.pop();
@@ -478,7 +484,11 @@ impl Scanner {
                     return Err(ScanError::TooManyElements { limit: self.limits.elements() });
                 }
                 if marker == b'|' {
-                    if left == 0 { Ok(()) } else { self.push(LevelKind::Attribute, left) }
+                    if left > 0 {
+                        return self.push(LevelKind::Attribute, left);
+                    }
+                    self.described = self.top.kind == LevelKind::Streamed;
+                    Ok(())
                 } else if left == 0 {
                     self.close_inner();
                     Ok(())
@@ -516,6 +526,7 @@ impl Scanner {
                     self.pop();
                     if attribute {
                         // The value that was described comes next, in place of the attribute.
+                        self.described = self.top.kind == LevelKind::Streamed;
                         return;
                     }
                 }
