@@ -35,7 +35,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -119,6 +119,8 @@ pub(crate) struct Core {
     unresolved: ArcSwapOption<ResolveError>,
     /// When the last health check ended, and how.
     checked: Mutex<Option<(Instant, bool)>>,
+    /// Connections that were closed because their replies did not fit.
+    out_of_step: AtomicU64,
 }
 
 impl fmt::Debug for Core {

@@ -24,7 +24,10 @@ use super::{
     dial::DialError,
     lane::{Lane, LaneConfig, LaneId, LaneObserver, Readiness},
 };
-use crate::{machine::Seed, queue::Outcome};
+use crate::{
+    machine::{Seed, SentryConfig},
+    queue::Outcome,
+};
 
 /// Which idle connection is lent next.
 #[non_exhaustive]
@@ -201,7 +204,7 @@ impl LeasePool {
         Self {
             inner: Arc::new(Inner {
                 endpoint: ArcSwap::from_pointee(endpoint),
-                lane_config: lane_config.reconnect(false),
+                lane_config: lane_config.reconnect(false).sentry(SentryConfig::default()),
                 permits: Arc::new(Semaphore::new(config.max)),
                 config,
                 observer,
