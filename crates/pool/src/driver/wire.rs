@@ -31,6 +31,12 @@ const READ_ROOM: (usize, usize) = (8 * 1024, 64 * 1024);
 /// A string as large as this is read into memory of its own, exactly as large as it.
 const OWN_BUFFER: usize = 64 * 1024;
 
+/// What is made room for when nearly nothing of it has arrived.
+const OWN_BUFFER_FIRST: usize = 48 * 1024;
+
+/// Less room than this is not worth a read.
+const NEARLY_FULL: usize = 4 * 1024;
+
 /// Bytes read in one turn, so that neither writing nor other tasks starve.
 const READ_BUDGET: usize = 512 * 1024;
 
@@ -232,12 +238,17 @@ impl Wire {
 
     fn make_room(&mut self) {
         let known = self.conn.known_len();
+        let room = self.read.capacity() - self.read.len();
         if known >= OWN_BUFFER {
-            // Grows with what has arrived, never beyond four times of it: a peer that announces much and sends little costs
-            // little. Each step may copy what is there, so there are few: a mebibyte takes two.
+            // Only when it is used up: room that is asked for at each read runs ahead of what arrives.
+            if room >= NEARLY_FULL.min(known.saturating_sub(self.read.len())).max(1) {
+                return;
+            }
+            // Grows to three times what has arrived, which makes four while the old memory is still there: a peer that
+            // announces much and sends little costs little. Each step may copy, so there are few: a mebibyte takes three.
             let (arrived, missing) = (self.read.len(), known.saturating_sub(self.read.len()));
-            self.read.reserve(missing.min(arrived.saturating_mul(3).max(READ_ROOM.1)).max(1));
-        } else if self.read.capacity() - self.read.len() < self.room / 2 {
+            self.read.reserve(missing.min(arrived.saturating_mul(2).max(OWN_BUFFER_FIRST)).max(1));
+        } else if room < self.room / 2 {
             self.read.reserve(self.room);
         }
     }

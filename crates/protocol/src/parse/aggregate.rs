@@ -157,7 +157,12 @@ fn close(
         attributes.put(depth, level.list);
         return Ok(None);
     }
-    let list = Frames::from(level.list);
+    let mut list = level.list;
+    if level.left.is_none() {
+        // It announced no number, and has grown ahead of what came.
+        list.shrink_to_fit();
+    }
+    let list = Frames::from(list);
     Ok(Some(match level.marker {
         b'%' => Frame::Map(list),
         b'~' => Frame::Set(list),
