@@ -137,17 +137,17 @@ fn headers_that_promise_much_reserve_nothing() {
         b"|1\r\n+k\r\n>2\r\n".to_vec(),
         // Streamed strings: of small chunks, of a large one that does not come, and many without a chunk.
         [&b"$?\r\n"[..], &b";1\r\na\r\n".repeat(40_000)].concat(),
-        [&b"$?\r\n;1\r\na\r\n"[..], b";500000000\r\n", &[b'x'; 100_000]].concat(),
+        [&b"$?\r\n;1\r\na\r\n"[..], b";500000000\r\n", &vec![b'x'; 100_000]].concat(),
         [&b"*?\r\n"[..], &b"$?\r\n;0\r\n".repeat(20_000)].concat(),
         // Streamed aggregates that go on and on, flat and in each other.
         [&b"*?\r\n"[..], &b"_\r\n".repeat(60_000)].concat(),
         [&b"%?\r\n+k\r\n".repeat(127)[..], b"*16000000\r\n"].concat(),
         // Lines that do not end: numbers, a length with zeros in front, an error, a double.
-        [&b"("[..], &[b'9'; 200_000]].concat(),
-        [&b":"[..], &[b'0'; 200_000]].concat(),
-        [&b"$"[..], &[b'0'; 200_000]].concat(),
-        [&b"-ERR "[..], &[b'x'; 200_000]].concat(),
-        [&b",1."[..], &[b'0'; 200_000]].concat(),
+        [&b"("[..], &vec![b'9'; 200_000]].concat(),
+        [&b":"[..], &vec![b'0'; 200_000]].concat(),
+        [&b"$"[..], &vec![b'0'; 200_000]].concat(),
+        [&b"-ERR "[..], &vec![b'x'; 200_000]].concat(),
+        [&b",1."[..], &vec![b'0'; 200_000]].concat(),
         // Strings with a head of their own.
         b"=500000000\r\ntxt:".to_vec(),
         b"=8\r\nnocolon!\r\n".repeat(5_000),
