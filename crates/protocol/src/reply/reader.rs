@@ -183,6 +183,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Takes a blob string of announced length, which is what most replies are made of.
+    #[inline]
     fn blob(&mut self) -> Option<&'a [u8]> {
         let (text, rest) = parse::blob(self.rest)?;
         self.rest = rest;
@@ -231,18 +232,18 @@ impl<'a> Reader<'a> {
     }
 
     /// Takes a null if it comes next.
+    #[inline]
     pub fn take_null(&mut self) -> bool {
-        match self.rest {
-            [b'_' | b'|', ..] | [b'$' | b'*', b'-', ..] => {
-                let mut ahead = *self;
-                let null = matches!(ahead.next(), Ok(Event::Null));
-                if null {
-                    *self = ahead;
-                }
-                null
-            }
-            _ => false,
+        matches!(self.rest, [b'_' | b'|', ..] | [b'$' | b'*', b'-', ..]) && self.take_likely_null()
+    }
+
+    fn take_likely_null(&mut self) -> bool {
+        let mut ahead = *self;
+        let null = matches!(ahead.next(), Ok(Event::Null));
+        if null {
+            *self = ahead;
         }
+        null
     }
 
     /// Passes over one whole value.
@@ -315,6 +316,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// As [`next`](Self::next).
+    #[inline]
     pub fn more(&mut self, items: &mut Items) -> Result<bool, DecodeError> {
         match &mut items.left {
             Some(0) => Ok(false),
@@ -341,10 +343,16 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// Another kind comes, or the server's error.
+    #[inline]
     pub fn text(&mut self, expected: &'static str) -> Result<Cow<'a, [u8]>, DecodeError> {
-        if let Some(text) = self.blob() {
-            return Ok(Cow::Borrowed(text));
+        match self.blob() {
+            Some(text) => Ok(Cow::Borrowed(text)),
+            None => self.other_text(expected),
         }
+    }
+
+    /// What is no string of announced length.
+    fn other_text(&mut self, expected: &'static str) -> Result<Cow<'a, [u8]>, DecodeError> {
         match self.next()? {
             Event::Text(_, text) => Ok(text),
             Event::Integer(number) => Ok(Cow::Owned(number.to_string().into_bytes())),
