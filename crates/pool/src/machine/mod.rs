@@ -10,5 +10,4 @@ pub use lane::{Action, DialId, Input, LaneMachine, LaneState, MoveId, MoveReques
 pub use link::{
     CUT_CHANNEL, ChannelKind, EndCause, GapInfo, LinkAction, LinkInput, LinkMachine, LinkSettings, Peer,
 };
-pub use sentry::{OutOfStep, SentryConfig};
-pub(crate) use sentry::{Sentry, Verdict};
+pub use sentry::{OutOfStep, Sentry, SentryConfig, Verdict};

@@ -56,9 +56,12 @@ pub enum OutOfStep {
 }
 
 /// What a reply tells of the steps.
+#[expect(clippy::exhaustive_enums, reason = "there is no third way")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub enum Verdict {
+    /// Nothing speaks against it.
     InStep,
+    /// It is another's: close the connection, and hand out nothing that was read with it.
     OutOfStep,
 }
 
@@ -76,7 +79,7 @@ enum State {
 
 /// Decides for one connection.
 #[derive(Debug)]
-pub(crate) struct Sentry {
+pub struct Sentry {
     config: SentryConfig,
     seed: Seed,
     state: State,
@@ -86,14 +89,14 @@ pub(crate) struct Sentry {
 }
 
 impl Sentry {
-    /// `None` when it would never ask.
-    pub(crate) fn new(config: SentryConfig, seed: Seed) -> Option<Self> {
+    /// Watches a connection that has written nothing yet; `None` when it would never ask. The seed is of its questions' words.
+    pub fn new(config: SentryConfig, seed: Seed) -> Option<Self> {
         let sentry = Self { config, seed, state: State::Watching, unproven: 0, idle_at: None };
         (!config.is_off()).then_some(sentry)
     }
 
     /// So many commands of callers are written now.
-    pub(crate) fn wrote(&mut self, now: Instant, commands: u32) {
+    pub fn wrote(&mut self, now: Instant, commands: u32) {
         if commands == 0 {
             return;
         }
@@ -104,23 +107,25 @@ impl Sentry {
         }
     }
 
-    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+    /// Tells that `now` has come; calls that are too early do nothing.
+    pub fn handle_timeout(&mut self, now: Instant) {
         if self.poll_timeout().is_some_and(|at| at <= now) {
             self.state = State::Due;
         }
     }
 
-    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+    /// When to call [`handle_timeout`](Self::handle_timeout) next, if ever.
+    pub fn poll_timeout(&self) -> Option<Instant> {
         self.idle_at.filter(|_| self.state == State::Watching && self.unproven > 0)
     }
 
     /// A question is to be asked with the next write.
-    pub(crate) fn is_due(&self) -> bool {
+    pub fn is_due(&self) -> bool {
         self.state == State::Due
     }
 
     /// The question, when it is due. Its answer is owed from now on.
-    pub(crate) fn ask(&mut self) -> Option<Command> {
+    pub fn ask(&mut self) -> Option<Command> {
         if !self.is_due() {
             return None;
         }
@@ -132,7 +137,7 @@ impl Sentry {
     }
 
     /// Looks at a reply; `own` when it stands in the place of the question's answer.
-    pub(crate) fn handle_reply(&mut self, own: bool, reply: &Reply) -> Verdict {
+    pub fn handle_reply(&mut self, own: bool, reply: &Reply) -> Verdict {
         let State::Asked { nonce } = &self.state else { return Verdict::InStep };
         let is_nonce = is_text(reply, nonce);
         if !own {
