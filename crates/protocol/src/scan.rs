@@ -152,7 +152,33 @@ impl Scanner {
     ///
     /// # Errors
     /// What is not RESP, or is over a limit. The connection is of no use then: nobody knows where the next reply begins.
+    #[inline]
     pub fn scan(&mut self, buf: &[u8]) -> Result<Option<Scanned>, ScanError> {
+        match self.short_line(buf) {
+            Some(found) => Ok(Some(found)),
+            None => self.scan_any(buf),
+        }
+    }
+
+    /// A whole reply of one short line, such as `+OK` and `:1`: nothing of the state is needed for it. What is odd is left
+    /// to the rest of the scanner, which names it.
+    #[inline]
+    fn short_line(&mut self, buf: &[u8]) -> Option<Scanned> {
+        let (&marker, rest) = buf.split_first()?;
+        if !matches!(marker, b'+' | b':') || !self.is_idle() || self.limits.elements() == 0 {
+            return None;
+        }
+        let found = rest.iter().take(SHORT_LINE).position(|&byte| byte == b'\n')?;
+        let text = found.checked_sub(1)?;
+        let len = found.wrapping_add(2);
+        if rest.get(text) != Some(&b'\r') || found > self.limits.bulk() || len > self.limits.reply() {
+            return None;
+        }
+        self.header_bytes = self.header_bytes.saturating_add(len as u64);
+        Some(Scanned { len, marker })
+    }
+
+    fn scan_any(&mut self, buf: &[u8]) -> Result<Option<Scanned>, ScanError> {
         loop {
             if matches!(self.state, State::Marker) {
                 match self.walk(buf)? {
