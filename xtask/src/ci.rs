@@ -1,13 +1,12 @@
 //! `cargo xtask ci`: all that must hold before a change lands, and the time that each step took.
 
-use std::fs;
 use std::time::Duration;
 
 use cargo_metadata::MetadataCommand;
 
 use crate::failure::{Failure, Outcome};
 use crate::process::{Stopwatch, cargo, is_installed, output, program, root, run as show_and_run};
-use crate::{test, tidy};
+use crate::{fuzz, test, tidy};
 
 /// Crates whose pure half must build without tokio.
 const PURE: [&str; 4] = ["evenkeel-protocol", "evenkeel-pool", "evenkeel-topology", "evenkeel-hitless"];
@@ -77,12 +76,7 @@ fn full(report: &mut Report) {
             cargo(&["test", "--profile", "testrelease", "--workspace", "--lib", "--all-features"]);
         Step::Done(show_and_run(tests.env("EVENKEEL_TEST_SERVERS", "")))
     });
-    report.step("fuzz smoke", || {
-        if !root().join("fuzz/Cargo.toml").exists() {
-            return Step::Skipped("there are no fuzz targets".into());
-        }
-        needs("cargo-fuzz").unwrap_or_else(|| Step::Done(fuzz_smoke()))
-    });
+    report.step("fuzz smoke", || Step::Done(fuzz::run(&fuzz::Args::smoke())));
     report.step("dependencies", || {
         needs("cargo-deny").unwrap_or_else(|| Step::Done(show_and_run(&mut cargo(&["deny", "check"]))))
     });
@@ -133,19 +127,6 @@ fn each_feature() -> Outcome {
         }
     }
     if failed.is_empty() { Ok(()) } else { Err(Failure::new(failed.join(", "))) }
-}
-
-fn fuzz_smoke() -> Outcome {
-    let targets =
-        fs::read_dir(root().join("fuzz/fuzz_targets")).map_err(Failure::of("reading the fuzz targets"))?;
-    let mut names: Vec<_> =
-        targets.flatten().filter_map(|file| Some(file.path().file_stem()?.to_str()?.to_owned())).collect();
-    names.sort();
-    for name in names {
-        let line = ["+nightly", "fuzz", "run", &name, "--", "-max_total_time=30"];
-        show_and_run(program("cargo").args(line).env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN"))?;
-    }
-    Ok(())
 }
 
 #[derive(Default)]

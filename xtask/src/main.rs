@@ -10,6 +10,7 @@ mod commands;
 mod demo;
 mod failover_bench;
 mod failure;
+mod fuzz;
 mod gateway_bench;
 mod handoff_bench;
 mod process;
@@ -41,6 +42,8 @@ enum Command {
     Demo(demo::Args),
     /// Races of the client, and of its peers, through failovers and reshards on real servers
     FailoverBench(failover_bench::Args),
+    /// Any bytes, for a time: scanner, parser, connection and handshake
+    Fuzz(fuzz::Args),
     /// Announced maintenance under load, and the marks that must be met
     HandoffBench(handoff_bench::Args),
     /// The gateway against a floor and its peers, under the same load
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Command::Commands(args) => commands::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::FailoverBench(args) => failover_bench::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::HandoffBench(args) => handoff_bench::run(&args),
         Command::GatewayBench(args) => gateway_bench::run(&args),
         Command::Servers(args) => servers::run(&args),

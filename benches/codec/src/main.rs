@@ -19,8 +19,8 @@ static ALLOCATOR: meter::Counting = meter::Counting;
 /// One pass over a workload.
 pub type Work = Box<dyn FnMut()>;
 
-/// Delimiting (the first eleven), typed decoding, encoding.
-const ROWS: [&str; 19] = [
+/// Delimiting (those without a prefix), typed decoding, encoding.
+const ROWS: [&str; 24] = [
     "ok",
     "int",
     "bulk64",
@@ -29,9 +29,14 @@ const ROWS: [&str; 19] = [
     "flat1000",
     "nested8",
     "array10000",
+    "array10000-64k",
+    "array10000-16k",
     "array10000-4k",
     "bulk1m",
+    "bulk1m-64k",
+    "bulk1m-16k",
     "bulk1m-4k",
+    "bulk1m-1k",
     "typed-array100",
     "typed-map1000",
     "typed-flat1000",

@@ -51,6 +51,7 @@ fn nested() -> Vec<u8> {
 /// The workload of a row, by the row's name without `typed-`.
 pub fn wire(row: &str) -> Option<Wire> {
     let (name, chunk) = match row.rsplit_once('-') {
+        Some((name, "1k")) => (name, Some(1024)),
         Some((name, "4k")) => (name, Some(4096)),
         Some((name, "16k")) => (name, Some(16 * 1024)),
         Some((name, "64k")) => (name, Some(64 * 1024)),

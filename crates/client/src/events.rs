@@ -6,6 +6,7 @@
 //! | [`Event::Reconnecting`] | `Redis reconnecting` | `endpoint`, `attempt`, `delay_ms` |
 //! | [`Event::FailoverCompleted`] | `Redis failover completed` | `from`, `to`, `took_ms` |
 //! | [`Event::SlotMoved`] | `Redis cluster slot moved` | `first`, `last`, `from`, `to` |
+//! | [`Event::OutOfStep`] | `Redis replies out of step` (level warn) | `endpoint`, `cause` |
 //! | [`Event::HandedOff`] | `Redis connections handed off` | `from`, `to`, `took_ms` |
 
 use std::{
@@ -65,6 +66,17 @@ pub enum Event {
         /// How many.
         missed: u64,
     },
+    /// A connection was closed because its replies did not fit its commands: the peer, or a proxy before it, breaks the
+    /// protocol.
+    ///
+    /// What was in flight is told as unknown. Where the sentry found it ([`Disorder::Sentry`]), replies that were handed
+    /// out since its last proof may have been others' too: nobody can tell.
+    OutOfStep {
+        /// With whom.
+        endpoint: Endpoint,
+        /// What showed it.
+        cause: Disorder,
+    },
     /// A connection was lost and is dialled again.
     Reconnecting {
         /// With whom.
@@ -87,6 +99,28 @@ pub enum Event {
     },
 }
 
+/// What shows that replies and commands of a connection do not fit.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disorder {
+    /// Bytes that are no reply, or one over a limit.
+    NotResp,
+    /// The sentry got another answer than its own.
+    Sentry,
+    /// A reply that nobody asked for.
+    Unasked,
+}
+
+impl Disorder {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::NotResp => "no reply of Redis",
+            Self::Sentry => "another answer than the sentry's",
+            Self::Unasked => "a reply that nobody asked for",
+        }
+    }
+}
+
 impl Event {
     fn trace(&self) {
         const NONE: &str = "unknown";
@@ -105,6 +139,10 @@ impl Event {
             Self::HandedOff { from, to, took, .. } => {
                 let took_ms = millis(took);
                 tracing::info!(target: "evenkeel::events", %from, %to, took_ms, "Redis connections handed off");
+            }
+            Self::OutOfStep { endpoint, cause } => {
+                let cause = cause.name();
+                tracing::warn!(target: "evenkeel::events", %endpoint, cause, "Redis replies out of step");
             }
             // It tells one listener about itself.
             Self::Lagged { .. } => {}
@@ -209,7 +247,7 @@ mod tests {
         Endpoint::new("127.0.0.1", 6379)
     }
 
-    fn all() -> [Event; 5] {
+    fn all() -> [Event; 6] {
         let took = Duration::from_millis(12);
         [
             Event::Connected { endpoint: here(), again: true },
@@ -217,6 +255,7 @@ mod tests {
             Event::FailoverCompleted { from: None, to: here(), took },
             Event::SlotMoved { first: 1, last: 9, from: Some(here()), to: here() },
             Event::HandedOff { from: here(), to: here(), waited: took, took, moved: 3, abandoned: 0 },
+            Event::OutOfStep { endpoint: here(), cause: Disorder::Unasked },
         ]
     }
 
@@ -302,6 +341,7 @@ mod tests {
             "evenkeel::events INFO message=Redis failover completed from=\"unknown\" to=127.0.0.1:6379 took_ms=12",
             "evenkeel::events INFO message=Redis cluster slot moved first=1 last=9 from=\"127.0.0.1:6379\" to=127.0.0.1:6379",
             "evenkeel::events INFO message=Redis connections handed off from=127.0.0.1:6379 to=127.0.0.1:6379 took_ms=12",
+            "evenkeel::events WARN message=Redis replies out of step endpoint=127.0.0.1:6379 cause=\"a reply that nobody asked for\"",
         ];
         assert_eq!(*lines, expected);
     }

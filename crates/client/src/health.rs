@@ -15,6 +15,8 @@ pub struct Health {
     /// Sentinels whose events are not heard just now, or not yet: while there is one, "nothing lost" through a planned
     /// failover is not promised.
     pub unheard_sentinels: Vec<Endpoint>,
+    /// Connections that were closed because their replies did not fit their commands, since the client began.
+    pub out_of_step: u64,
     /// Since the last health check ended.
     pub checked_ago: Option<Duration>,
     /// Whether the last health check was answered by every primary.

@@ -62,7 +62,7 @@ pub use evenkeel_hitless::{LoggingHook, Maintenance, MetricsHook, NotificationCo
 pub use evenkeel_protocol::{
     Command, DecodeError, Endpoint, Frame, FromReply, Kind, Reader, Reply, ServerError, Slot, ToArg, ToArgs,
 };
-pub use events::{Event, EventStream};
+pub use events::{Disorder, Event, EventStream};
 pub use health::{ConnectionState, EndpointHealth, Health, Role};
 pub use lease::Lease;
 pub use pipeline::{EachPipeline, Pipeline};

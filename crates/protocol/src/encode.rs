@@ -75,11 +75,6 @@ pub fn encode_frame(frame: &Frame, out: &mut BytesMut) {
                 work.push(value);
                 work.extend(pairs.iter().rev());
             }
-            Frame::Blob(text) => {
-                head(b'$', text.len());
-                out.put_slice(text);
-                out.put_slice(b"\r\n");
-            }
             Frame::Verbatim(format, text) => {
                 head(b'=', text.len().saturating_add(4));
                 out.put_slice(format);
@@ -87,8 +82,23 @@ pub fn encode_frame(frame: &Frame, out: &mut BytesMut) {
                 out.put_slice(text);
                 out.put_slice(b"\r\n");
             }
-            Frame::Error(error) => line(out, b'-', error.to_string().as_bytes()),
-            Frame::Simple(text) => line(out, b'+', text),
+            Frame::Error(error) => {
+                let text = error.to_string();
+                if is_line(text.as_bytes()) {
+                    line(out, b'-', text.as_bytes());
+                } else {
+                    head(b'!', text.len());
+                    out.put_slice(text.as_bytes());
+                    out.put_slice(b"\r\n");
+                }
+            }
+            Frame::Simple(text) if is_line(text) => line(out, b'+', text),
+            // A status of more lines than one would be read as more replies than one.
+            Frame::Blob(text) | Frame::Simple(text) => {
+                head(b'$', text.len());
+                out.put_slice(text);
+                out.put_slice(b"\r\n");
+            }
             Frame::BigNumber(text) => line(out, b'(', text),
             Frame::Integer(number) => {
                 let mut digits = itoa::Buffer::new();
@@ -99,6 +109,11 @@ pub fn encode_frame(frame: &Frame, out: &mut BytesMut) {
             Frame::Null => line(out, b'_', b""),
         }
     }
+}
+
+/// Whether text fits on a line.
+fn is_line(text: &[u8]) -> bool {
+    memchr::memchr(b'\n', text).is_none()
 }
 
 fn line(out: &mut BytesMut, marker: u8, text: &[u8]) {

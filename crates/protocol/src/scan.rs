@@ -88,6 +88,8 @@ pub struct Scanner {
     elements: usize,
     /// Marker of the value at the outermost level, once seen.
     marker: u8,
+    /// An attribute has ended and the value that it describes has not begun; kept where a streamed level could end here.
+    described: bool,
     header_bytes: u64,
 }
 
@@ -113,6 +115,7 @@ impl Scanner {
             outer: Vec::new(),
             elements: 0,
             marker: 0,
+            described: false,
             header_bytes: 0,
         }
     }
@@ -149,7 +152,33 @@ impl Scanner {
     ///
     /// # Errors
     /// What is not RESP, or is over a limit. The connection is of no use then: nobody knows where the next reply begins.
+    #[inline]
     pub fn scan(&mut self, buf: &[u8]) -> Result<Option<Scanned>, ScanError> {
+        match self.short_line(buf) {
+            Some(found) => Ok(Some(found)),
+            None => self.scan_any(buf),
+        }
+    }
+
+    /// A whole reply of one short line, such as `+OK` and `:1`: nothing of the state is needed for it. What is odd is left
+    /// to the rest of the scanner, which names it.
+    #[inline]
+    fn short_line(&mut self, buf: &[u8]) -> Option<Scanned> {
+        let (&marker, rest) = buf.split_first()?;
+        if !matches!(marker, b'+' | b':') || !self.is_idle() || self.limits.elements() == 0 {
+            return None;
+        }
+        let found = rest.iter().take(SHORT_LINE).position(|&byte| byte == b'\n')?;
+        let text = found.checked_sub(1)?;
+        let len = found.wrapping_add(2);
+        if rest.get(text) != Some(&b'\r') || found > self.limits.bulk() || len > self.limits.reply() {
+            return None;
+        }
+        self.header_bytes = self.header_bytes.saturating_add(len as u64);
+        Some(Scanned { len, marker })
+    }
+
+    fn scan_any(&mut self, buf: &[u8]) -> Result<Option<Scanned>, ScanError> {
         loop {
             if matches!(self.state, State::Marker) {
                 match self.walk(buf)? {
@@ -355,7 +384,7 @@ impl Scanner {
         match marker {
             b'+' | b'-' | b':' | b',' | b'(' | b'#' | b'_' => self.state = State::Line { from: next },
             b'.' => {
-                if self.top.kind != LevelKind::Streamed {
+                if self.top.kind != LevelKind::Streamed || self.described {
                     return misplaced;
                 }
                 self.at = next;
@@ -369,8 +398,9 @@ impl Scanner {
             }
             _ => return Err(ScanError::BadMarker { marker, at }),
         }
-        if marker != b';' && marker != b'|' {
-            if self.outer.is_empty() {
+        self.described = false;
+        if marker != b';' {
+            if self.outer.is_empty() && marker != b'|' {
                 self.marker = marker;
             }
             self.elements = self.elements.saturating_add(1);
@@ -391,6 +421,8 @@ impl Scanner {
         for (offset, &byte) in rest.iter().enumerate() {
             let bad = ScanError::BadLength { at: self.at.saturating_add(offset) };
             match byte {
+                // `-1` is the only number below zero, and an end marker has none.
+                b'0'..=b'9' if negative && (digits > 0 || byte != b'1') || marker == b'.' => return Err(bad),
                 b'0'..=b'9' if !cr && !streamed && digits < MAX_DIGITS => {
                     digits = digits.saturating_add(1);
                     value = value
@@ -435,7 +467,7 @@ impl Scanner {
         self.state = State::Marker;
         match marker {
             b'.' => {
-                if value != 0 || streamed {
+                if streamed {
                     return Err(bad);
                 }
                 self.pop();
@@ -478,7 +510,11 @@ impl Scanner {
                     return Err(ScanError::TooManyElements { limit: self.limits.elements() });
                 }
                 if marker == b'|' {
-                    if left == 0 { Ok(()) } else { self.push(LevelKind::Attribute, left) }
+                    if left > 0 {
+                        return self.push(LevelKind::Attribute, left);
+                    }
+                    self.described = self.top.kind == LevelKind::Streamed;
+                    Ok(())
                 } else if left == 0 {
                     self.close_inner();
                     Ok(())
@@ -516,6 +552,7 @@ impl Scanner {
                     self.pop();
                     if attribute {
                         // The value that was described comes next, in place of the attribute.
+                        self.described = self.top.kind == LevelKind::Streamed;
                         return;
                     }
                 }

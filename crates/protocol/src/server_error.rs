@@ -26,7 +26,7 @@ impl ServerError {
         if is_code {
             Self { code_len: code.len(), text: text.into() }
         } else {
-            Self { code_len: 3, text: format!("ERR {text}").into() }
+            Self { code_len: 3, text: format!("ERR {text}").trim_end().into() }
         }
     }
 
@@ -67,5 +67,6 @@ mod tests {
         let leak = ServerError::parse(b"ERR unknown command 'x', with args beginning with: 'secret' ");
         assert_eq!(leak.to_string(), "ERR unknown command 'x'");
         assert_eq!(ServerError::parse(b"EXECABORT").detail(), "");
+        assert_eq!(ServerError::parse(b"").to_string(), "ERR");
     }
 }

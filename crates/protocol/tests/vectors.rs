@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests and what they share")]
 
 use bytes::Bytes;
-use evenkeel_protocol::{Event, Frame, Kind, Limits, Reply, Scanner};
+use evenkeel_protocol::{Event, Frame, Kind, Limits, Reply, Scanner, encode_frame};
 
 fn blob(text: &'static str) -> Frame {
     Frame::Blob(text.into())
@@ -123,6 +123,39 @@ fn attributes_stand_before_any_value() {
     );
     let lazy = Reply::new(Bytes::from_static(b"*3\r\n:1\r\n:2\r\n|1\r\n+ttl\r\n:3600\r\n:3\r\n"));
     assert_eq!(lazy.decode::<Vec<i64>>().unwrap(), [1, 2, 3]);
+}
+
+#[test]
+fn attributes_in_a_row_belong_to_the_value_behind_them() {
+    let both: Vec<_> = [simple("a"), Frame::Integer(1), simple("b"), Frame::Integer(2)].into();
+    let wire = "|1\r\n+a\r\n:1\r\n|0\r\n|1\r\n+b\r\n:2\r\n:3\r\n";
+    let described = Frame::Attributed(both.into(), Box::new(Frame::Integer(3)));
+    let parse =
+        |wire: &str| Frame::parse(&Bytes::copy_from_slice(wire.as_bytes()), &Limits::default()).unwrap();
+    assert_eq!(parse(wire), described);
+    // Nothing is left over for the element that comes next.
+    assert_eq!(
+        parse(&format!("*2\r\n{wire}:4\r\n")),
+        Frame::Array(vec![described, Frame::Integer(4)].into())
+    );
+    // Attributes of attributes, deeper than a thread's stack would take by recursion.
+    let deep = [&b"|1\r\n+k\r\n".repeat(100_000)[..], &b":1\r\n".repeat(100_001)[..]].concat();
+    let deep = Reply::new(Bytes::from(deep));
+    assert_eq!(deep.decode::<i64>(), Ok(1));
+    assert_eq!(deep.kind(), Kind::Integer);
+    assert!(deep.frame().is_ok());
+    assert_eq!(Reply::new(Bytes::from_static(b"|1\r\n+a\r\n:1\r\n$-1\r\n")).kind(), Kind::Null);
+}
+
+#[test]
+fn text_of_several_lines_is_written_as_one_frame() {
+    let error = Frame::Error(evenkeel_protocol::ServerError::parse(b"ERR a\r\nb"));
+    let mut wire = bytes::BytesMut::new();
+    encode_frame(&error, &mut wire);
+    assert_eq!(&wire[..], b"!8\r\nERR a\r\nb\r\n");
+    wire.clear();
+    encode_frame(&simple("a\r\n:1"), &mut wire);
+    assert_eq!(&wire[..], b"$5\r\na\r\n:1\r\n");
 }
 
 #[test]

@@ -226,7 +226,8 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
         ("`health_interval`", settings.health_interval),
         ("`lease_timeout`", settings.lease_timeout),
     ];
-    for (part, value) in durations {
+    let sentry = settings.sentry_idle.map(|idle| ("`sentry_idle`", idle));
+    for (part, value) in durations.into_iter().chain(sentry) {
         if value.is_zero() {
             return fail(part, Problem::Wrong { why: "must be longer than 0" });
         }

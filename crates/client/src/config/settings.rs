@@ -311,6 +311,14 @@ settings! {
         protocol: ProtocolVersion = ProtocolVersion::Auto, "protocol";
         /// Where reads go. Default: to the primary.
         read_policy: ReadPolicy = ReadPolicy::Primary, "read_policy" | "read";
+        /// Proves behind every so many commands on a shared connection that replies are in step, by a `PING` with a word of
+        /// its own; 0 is never. Default: 0.
+        ///
+        /// A connection that is not is closed, and what is in flight told as unknown: see
+        /// [`Event::OutOfStep`](crate::Event::OutOfStep). Each question costs the server as much as a `GET`.
+        sentry_every: u32 = 0, "sentry_every";
+        /// The same once nothing was written for so long, when something was since the last proof. Default: never.
+        sentry_idle: Option<Duration> = None, "sentry_idle";
         /// Bytes that wait for one subscriber before the oldest are dropped. Default: 8 MiB.
         subscriber_bytes: usize = defaults::SUBSCRIBER_BYTES, "subscriber_bytes";
         /// Messages that wait for one subscriber before the oldest are dropped. Default: 65 536.

@@ -399,8 +399,11 @@ mod tests {
     fn the_query_sets_what_it_names() {
         let config = read(
             "redis://h?protocol=2&client_name=app&timeout=3s&connect_timeout=250ms&lanes=2&read=prefer_replica\
-             &zone=eu-1&lazy=true&maint_mode=auto&maint_relaxed_timeout=15s",
+             &zone=eu-1&lazy=true&maint_mode=auto&maint_relaxed_timeout=15s&sentry_every=1000&sentry_idle=5s",
         );
+        assert_eq!((config.sentry_every(), config.sentry_idle()), (1000, Some(Duration::from_secs(5))));
+        assert!(config.to_string().contains("sentry_every=1000&sentry_idle=5s"), "{config}");
+        assert_eq!(read("redis://h?sentry_idle=never").sentry_idle(), None);
         assert_eq!(config.protocol(), ProtocolVersion::Resp2);
         assert_eq!(config.client_name(), Some("app"));
         assert_eq!(config.command_timeout(), Duration::from_secs(3));
@@ -443,6 +446,10 @@ mod tests {
             "the URL: `timeout`: expected a duration with its unit, such as 500ms or 10s, found \"5\"",
         );
         check("redis://h?protocol=4", "the URL: `protocol`: expected 2, 3 or auto, found \"4\"");
+        check(
+            "redis://h?sentry_idle=0s",
+            "the URL: `sentry_idle`: expected never, or a duration with its unit, such as 500ms or 10s, found \"0s\"",
+        );
         check("redis://h?lanes=0", "the URL: `lanes`: expected a number from 1 to 65535, found \"0\"");
         check("redis+sentinel://s1", "the URL: name of the primary: missing or empty, such as mymaster");
         check(

@@ -28,6 +28,19 @@ impl Value for Duration {
     }
 }
 
+/// Nothing is written as `never`.
+impl Value for Option<Duration> {
+    const EXPECTED: &'static str = "never, or a duration with its unit, such as 500ms or 10s";
+
+    fn parse(text: &str) -> Option<Self> {
+        if text == "never" { Some(None) } else { Duration::parse(text).map(Some) }
+    }
+
+    fn print(&self) -> Option<String> {
+        self.as_ref().map_or_else(|| Some("never".to_owned()), Value::print)
+    }
+}
+
 impl Value for NonZeroU16 {
     const EXPECTED: &'static str = "a number from 1 to 65535";
 

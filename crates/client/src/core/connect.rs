@@ -2,7 +2,10 @@
 
 use std::{
     num::NonZeroUsize,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
     time::Duration,
 };
 
@@ -10,7 +13,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use evenkeel_hitless::{Hooks, Maintenance, Settings, Sizes};
 use evenkeel_pool::{
     DialConfig, LaneConfig, LeaseConfig, LinkConfig, Outcome, Readiness,
-    machine::{Backoff as PoolBackoff, Growth},
+    machine::{Backoff as PoolBackoff, Growth, SentryConfig},
 };
 use evenkeel_protocol::{
     Command, Endpoint,
@@ -132,6 +135,7 @@ impl Core {
             blocked: Blocked::default(),
             unresolved: ArcSwapOption::empty(),
             checked: Mutex::new(None),
+            out_of_step: AtomicU64::new(0),
             pubsub,
             config,
         });
@@ -375,6 +379,7 @@ fn parts(config: &Config) -> Result<Parts, Error> {
         .backoff(backoff(config.backoff()))
         .budget(config.connection_budget())
         .limits(config.limits())
+        .sentry(SentryConfig::default().every(config.sentry_every()).idle(config.sentry_idle()))
         .seed(fastrand::u64(..));
     let lease = LeaseConfig::default().max(config.max_leases()).acquire_timeout(config.lease_timeout());
     let link = LinkConfig::default()

@@ -167,6 +167,7 @@ impl Director {
                     None => Input::Opened { origin },
                 });
             }
+            Observed::OutOfStep { info, cause } => core.out_of_step(info.endpoint.clone(), cause),
             Observed::Closed { info } => {
                 self.conns.remove(&info.number);
                 self.tell(Input::Closed { conn: ConnId(info.number) });

@@ -1,15 +1,18 @@
 //! Health: what is known of every connection, and a question to every primary now and then.
 
 use std::{
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::Ordering},
     time::Duration,
 };
 
-use evenkeel_pool::{Outcome, Readiness};
-use evenkeel_protocol::Command;
+use evenkeel_pool::{Outcome, Readiness, machine::OutOfStep};
+use evenkeel_protocol::{Command, Endpoint};
 
 use super::{Core, clock, node::Node, route::Routes};
-use crate::health::{ConnectionState, EndpointHealth, Health, Role};
+use crate::{
+    events::{Disorder, Event},
+    health::{ConnectionState, EndpointHealth, Health, Role},
+};
 
 /// Asks every `interval` until the client has gone.
 pub(super) async fn watch(core: Weak<Core>, interval: Duration) {
@@ -59,6 +62,18 @@ impl Core {
         }
     }
 
+    /// A connection was closed because its replies did not fit its commands.
+    pub(super) fn out_of_step(&self, endpoint: Endpoint, cause: OutOfStep) {
+        self.out_of_step.fetch_add(1, Ordering::Relaxed);
+        let cause = match cause {
+            OutOfStep::Sentry => Disorder::Sentry,
+            OutOfStep::Unasked => Disorder::Unasked,
+            // What is new in the pool is no better.
+            _ => Disorder::NotResp,
+        };
+        self.events().emit(&Event::OutOfStep { endpoint, cause });
+    }
+
     /// What is known without asking.
     pub(crate) fn health(&self) -> Health {
         let nodes = self.routes().all();
@@ -74,6 +89,7 @@ impl Core {
             unheard.map(|sentinel| sentinel.endpoint.clone()).collect()
         };
         health.unheard_sentinels = self.reader().with(unheard);
+        health.out_of_step = self.out_of_step.load(Ordering::Relaxed);
         if let Some((at, passed)) = *self.checked.lock() {
             health.checked_ago = Some(clock::now().saturating_duration_since(at));
             health.last_check_passed = Some(passed);

@@ -11,7 +11,6 @@ use std::{
 
 use evenkeel_pool::{Lane, Lease as PoolLease, Outcome};
 use evenkeel_protocol::{Command, Reply, command::LaneRefusal};
-use parking_lot::Mutex;
 
 use super::{CallOptions, Core, PendingAll, PendingExec, blocking, failure};
 use crate::error::{Error, Executed};
@@ -22,22 +21,25 @@ pub(crate) type PendingLeased = std::pin::Pin<Box<dyn Future<Output = Result<Rep
 /// A connection of one's own.
 pub(crate) struct Lease {
     core: Arc<Core>,
-    lane: Lane,
-    /// Behind a lock only to be marked; the connection goes back when the lease is dropped.
-    held: Mutex<PoolLease>,
+    /// The connection goes back when the lease is dropped.
+    held: PoolLease,
     /// State that nothing ends (`SELECT`, `SUBSCRIBE`, ...): the connection is never moved again.
     bound: AtomicBool,
 }
 
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease").field("lane", &self.lane).finish_non_exhaustive()
+        f.debug_struct("Lease").field("lane", self.lane()).finish_non_exhaustive()
     }
 }
 
 impl Lease {
     pub(crate) fn new(core: Arc<Core>, lease: PoolLease) -> Self {
-        Self { core, lane: lease.lane().clone(), held: Mutex::new(lease), bound: AtomicBool::new(false) }
+        Self { core, held: lease, bound: AtomicBool::new(false) }
+    }
+
+    fn lane(&self) -> &Lane {
+        self.held.lane()
     }
 
     fn patience(&self, commands: &[Command], options: CallOptions) -> Duration {
@@ -73,16 +75,16 @@ impl Lease {
         let mut ends = false;
         for command in commands {
             let Some(refusal) = LaneRefusal::of(command) else { continue };
-            self.held.lock().mark_dirty();
+            self.held.mark_dirty();
             match refusal.command {
                 "DISCARD" | "EXEC" | "UNWATCH" => ends = true,
                 "MULTI" | "WATCH" => {
                     ends = false;
-                    self.lane.pin(true);
+                    self.lane().pin(true);
                 }
                 _ => {
                     self.bound.store(true, Ordering::Relaxed);
-                    self.lane.pin(true);
+                    self.lane().pin(true);
                 }
             }
         }
@@ -94,7 +96,7 @@ impl Lease {
         let commands = vec![command];
         let ends = self.mark(&commands) || ends;
         let patience = self.patience(&commands, options);
-        let (core, lane) = (Arc::clone(&self.core), self.lane.clone());
+        let (core, lane) = (Arc::clone(&self.core), self.lane().clone());
         Box::pin(async move {
             let first = commands.first().cloned();
             let replies = Self::unit(core, lane.clone(), commands, patience).await?;
@@ -112,7 +114,7 @@ impl Lease {
     pub(crate) fn send_all(&self, commands: Vec<Command>, options: CallOptions) -> PendingAll {
         let ends = self.mark(&commands);
         let patience = self.patience(&commands, options);
-        let (core, lane) = (Arc::clone(&self.core), self.lane.clone());
+        let (core, lane) = (Arc::clone(&self.core), self.lane().clone());
         Box::pin(async move {
             if commands.is_empty() {
                 return Ok(Vec::new());
@@ -134,7 +136,7 @@ impl Lease {
 
     pub(crate) fn transaction(&self, commands: Vec<Command>, options: CallOptions) -> PendingExec {
         let patience = self.patience(&commands, options);
-        let (core, lane) = (Arc::clone(&self.core), self.lane.clone());
+        let (core, lane) = (Arc::clone(&self.core), self.lane().clone());
         let bound = self.bound.load(Ordering::Relaxed);
         // EXEC ends WATCH and MULTI alike: nothing of the caller's is left by it.
         Box::pin(async move {

@@ -35,7 +35,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -119,6 +119,8 @@ pub(crate) struct Core {
     unresolved: ArcSwapOption<ResolveError>,
     /// When the last health check ended, and how.
     checked: Mutex<Option<(Instant, bool)>>,
+    /// Connections that were closed because their replies did not fit.
+    out_of_step: AtomicU64,
 }
 
 impl fmt::Debug for Core {
@@ -249,7 +251,12 @@ impl Core {
     }
 
     pub(crate) async fn lease(self: &Arc<Self>) -> Result<Lease, Error> {
-        let node = self.routes().all().into_iter().next().ok_or_else(|| Error::closed(Executed::No))?;
+        // Most find one at once, without a look at the clock.
+        let idle = self.routes().first().and_then(|node| node.leases().try_acquire());
+        if let Some(lease) = idle {
+            return Ok(Lease::new(Arc::clone(self), lease));
+        }
+        let node = self.routes().first().cloned().ok_or_else(|| Error::closed(Executed::No))?;
         let lease = node.lend(&self.config, || self.is_current(&node)).await?;
         Ok(Lease::new(Arc::clone(self), lease))
     }

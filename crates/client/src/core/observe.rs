@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use evenkeel_pool::{
     ConnInfo, DialError, LaneId, LaneObserver, LinkId, LinkObserver,
-    machine::{ChannelKind, EndCause, GapInfo, Report},
+    machine::{ChannelKind, EndCause, GapInfo, OutOfStep, Report},
 };
 use evenkeel_protocol::{Push, Reply, ServerError, SubscriptionKind};
 use tokio::sync::mpsc;
@@ -35,6 +35,10 @@ pub(crate) enum Observed {
     },
     Closed {
         info: Arc<ConnInfo>,
+    },
+    OutOfStep {
+        info: Arc<ConnInfo>,
+        cause: OutOfStep,
     },
     Push {
         info: Arc<ConnInfo>,
@@ -119,6 +123,10 @@ impl LaneObserver for Observer {
 
     fn closed(&self, _lane: LaneId, info: &Arc<ConnInfo>, _by_peer: bool) {
         self.tell(Observed::Closed { info: Arc::clone(info) });
+    }
+
+    fn out_of_step(&self, _lane: LaneId, info: &Arc<ConnInfo>, cause: OutOfStep) {
+        self.tell(Observed::OutOfStep { info: Arc::clone(info), cause });
     }
 }
 

@@ -82,6 +82,14 @@ impl Routes {
         }
     }
 
+    /// The node that is lent from where no key tells another.
+    pub(crate) fn first(&self) -> Option<&Arc<Node>> {
+        match self {
+            Self::One(node) => Some(node),
+            Self::Cluster(cluster) => cluster.nodes.values().next(),
+        }
+    }
+
     /// Every node.
     pub(crate) fn all(&self) -> Vec<Arc<Node>> {
         match self {

@@ -404,11 +404,20 @@ async fn connect(
     }
 }
 
+/// Bytes of one reply before the handshake is through, and of all pushes together: a peer that nobody knows yet is given
+/// no more.
+const EARLY_BYTES: usize = 1 << 20;
+
+/// Pushes before the handshake is through.
+const EARLY_PUSHES: usize = 256;
+
 /// The handshake on a stream.
 struct Greeting {
     stream: Box<dyn Stream>,
     read: BytesMut,
     pushes: Vec<Reply>,
+    /// Bytes of them.
+    pushed: usize,
     handshake: Handshake,
     conn: Connection<()>,
     out: BytesMut,
@@ -417,11 +426,21 @@ struct Greeting {
 impl Greeting {
     fn new(stream: Box<dyn Stream>, handshake: HandshakeConfig, limits: Limits) -> Self {
         let (handshake, out) = Handshake::start(handshake);
-        let mut conn = Connection::new(limits);
+        let small = |limit: usize| limit.min(EARLY_BYTES);
+        let mut conn =
+            Connection::new(limits.max_bulk(small(limits.bulk())).max_reply(small(limits.reply())));
         for _ in 0..handshake.owed() {
             conn.sent(());
         }
-        Self { stream, read: BytesMut::new(), pushes: Vec::new(), handshake, conn, out }
+        Self { stream, read: BytesMut::new(), pushes: Vec::new(), pushed: 0, handshake, conn, out }
+    }
+
+    /// Keeps a push until the connection is in use.
+    fn keep(&mut self, push: Reply) -> Result<(), Violation> {
+        self.pushed += push.as_bytes().len();
+        self.pushes.push(push);
+        let fits = self.pushed <= EARLY_BYTES && self.pushes.len() <= EARLY_PUSHES;
+        if fits { Ok(()) } else { Err(Violation::Flood) }
     }
 
     async fn run(&mut self, endpoint: &Endpoint) -> Result<Established, DialError> {
@@ -434,10 +453,8 @@ impl Greeting {
             self.stream.write_all(&self.out).await.map_err(io)?;
             self.out.clear();
             while self.out.is_empty() {
-                let next = self
-                    .conn
-                    .next(&mut self.read)
-                    .map_err(|cause| DialError::NotRedis { endpoint: endpoint.clone(), cause })?;
+                let not_redis = |cause| DialError::NotRedis { endpoint: endpoint.clone(), cause };
+                let next = self.conn.next(&mut self.read).map_err(not_redis)?;
                 match next {
                     Some(Incoming::Reply((), reply)) => match self.handshake.handle_reply(&reply) {
                         Ok(Progress::Done(established)) => return Ok(established),
@@ -452,7 +469,7 @@ impl Greeting {
                             return Err(DialError::Handshake { endpoint: endpoint.clone(), cause });
                         }
                     },
-                    Some(Incoming::Push(push)) => self.pushes.push(push),
+                    Some(Incoming::Push(push)) => self.keep(push).map_err(not_redis)?,
                     Some(_) => {}
                     None => {
                         if self.stream.read_buf(&mut self.read).await.map_err(io)? == 0 {

@@ -29,7 +29,7 @@ use super::{
     spawn,
 };
 use crate::{
-    machine::{Backoff, MoveRequest, Report, Seed},
+    machine::{Backoff, MoveRequest, OutOfStep, Report, Seed, SentryConfig},
     queue::{Outcome, Queue, QueueLimits},
 };
 
@@ -63,6 +63,11 @@ pub trait LaneObserver: Send + Sync {
     fn closed(&self, lane: LaneId, info: &Arc<ConnInfo>, by_peer: bool) {
         let _: (_, _, _) = (lane, info, by_peer);
     }
+
+    /// A connection is closed because its replies fit its commands no more. What was in flight is told as unknown.
+    fn out_of_step(&self, lane: LaneId, info: &Arc<ConnInfo>, cause: OutOfStep) {
+        let _: (_, _, _) = (lane, info, cause);
+    }
 }
 
 /// Hears nothing.
@@ -81,6 +86,7 @@ pub struct LaneConfig {
     pub(crate) reconnect: bool,
     pub(crate) seed: u64,
     pub(crate) limits: Limits,
+    pub(crate) sentry: SentryConfig,
     pub(crate) address: Option<IpAddr>,
 }
 
@@ -94,6 +100,7 @@ impl Default for LaneConfig {
             reconnect: true,
             seed: 0,
             limits: Limits::default(),
+            sentry: SentryConfig::default(),
             address: None,
         }
     }
@@ -146,6 +153,15 @@ impl LaneConfig {
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
+        self
+    }
+
+    /// When its connections prove that replies are in step. Default: never.
+    ///
+    /// A lease never does: between its `MULTI` and `EXEC`, or while it monitors, a `PING` would have another answer.
+    #[must_use]
+    pub fn sentry(mut self, sentry: SentryConfig) -> Self {
+        self.sentry = sentry;
         self
     }
 

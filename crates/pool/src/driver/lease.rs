@@ -8,7 +8,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -24,7 +24,10 @@ use super::{
     dial::DialError,
     lane::{Lane, LaneConfig, LaneId, LaneObserver, Readiness},
 };
-use crate::{machine::Seed, queue::Outcome};
+use crate::{
+    machine::{Seed, SentryConfig},
+    queue::Outcome,
+};
 
 /// Which idle connection is lent next.
 #[non_exhaustive]
@@ -203,7 +206,7 @@ impl LeasePool {
         Self {
             inner: Arc::new(Inner {
                 endpoint: ArcSwap::from_pointee(endpoint),
-                lane_config: lane_config.reconnect(false),
+                lane_config: lane_config.reconnect(false).sentry(SentryConfig::default()),
                 permits: Arc::new(Semaphore::new(config.max)),
                 config,
                 observer,
@@ -287,7 +290,7 @@ impl LeasePool {
     /// As [`acquire`](Self::acquire).
     pub async fn acquire_within(&self, timeout: Duration) -> Result<Lease, AcquireError> {
         // Most find one at once: neither a timer nor a place in the line is made for them.
-        if let Some(lease) = self.take_idle() {
+        if let Some(lease) = self.try_acquire() {
             return Ok(lease);
         }
         match tokio::time::timeout(timeout, self.take()).await {
@@ -313,8 +316,9 @@ impl LeasePool {
         }
     }
 
-    /// An idle connection, when there is one and nobody stands in the line: released permits go to the line first.
-    fn take_idle(&self) -> Option<Lease> {
+    /// Takes an idle connection that is alive, when there is one and nobody stands in the line; it waits for nothing.
+    pub fn try_acquire(&self) -> Option<Lease> {
+        // Released permits go to the line first.
         let permit = Arc::clone(&self.inner.permits).try_acquire_owned().ok()?;
         self.lend_idle(self.inner.places.load(Ordering::Relaxed), permit).ok()
     }
@@ -373,7 +377,15 @@ impl LeasePool {
         place: u64,
         permit: OwnedSemaphorePermit,
     ) -> Lease {
-        Lease { lane, born, number, place, dirty: false, inner: Arc::clone(&self.inner), _permit: permit }
+        Lease {
+            lane,
+            born,
+            number,
+            place,
+            dirty: AtomicBool::new(false),
+            inner: Arc::clone(&self.inner),
+            _permit: permit,
+        }
     }
 
     /// Closes what is idle, lets nobody in, and closes what is in use when it comes back.
@@ -437,7 +449,7 @@ pub struct Lease {
     born: Instant,
     number: usize,
     place: u64,
-    dirty: bool,
+    dirty: AtomicBool,
     inner: Arc<Inner>,
     _permit: OwnedSemaphorePermit,
 }
@@ -455,8 +467,8 @@ impl Lease {
     }
 
     /// Says that the caller has left state on the connection (WATCH, MULTI, SELECT, ...): it is closed afterwards.
-    pub fn mark_dirty(&mut self) {
-        self.dirty = true;
+    pub fn mark_dirty(&self) {
+        self.dirty.store(true, Ordering::Relaxed);
     }
 
     /// Sends a command and waits for its outcome.
@@ -471,7 +483,9 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let clean = !self.dirty && self.lane.in_flight() == 0 && self.lane.readiness() == Readiness::Ready;
+        let clean = !self.dirty.load(Ordering::Relaxed)
+            && self.lane.in_flight() == 0
+            && self.lane.readiness() == Readiness::Ready;
         let since = clock::now();
         let mut desk = self.inner.desk.lock();
         let out = desk.out.try_remove(self.number);

@@ -6,17 +6,24 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Instant,
 };
 
 use bytes::BytesMut;
 use evenkeel_protocol::{
     Limits, Reply,
-    conn::{Connection, Incoming},
+    conn::{Connection, Incoming, Violation},
 };
 use tokio::io::AsyncWrite;
 
-use super::dial::{ConnInfo, Dialed, Stream};
-use crate::queue::{Batch, Queue, Sent};
+use super::{
+    clock,
+    dial::{ConnInfo, Dialed, Stream},
+};
+use crate::{
+    machine::{OutOfStep, Sentry, Verdict},
+    queue::{Batch, Queue, Sent},
+};
 
 /// Room that a read has at least, and the most that is made for ordinary replies.
 const READ_ROOM: (usize, usize) = (8 * 1024, 64 * 1024);
@@ -24,8 +31,17 @@ const READ_ROOM: (usize, usize) = (8 * 1024, 64 * 1024);
 /// A string as large as this is read into memory of its own, exactly as large as it.
 const OWN_BUFFER: usize = 64 * 1024;
 
+/// What is made room for when nearly nothing of it has arrived.
+const OWN_BUFFER_FIRST: usize = 48 * 1024;
+
+/// Less room than this is not worth a read.
+const NEARLY_FULL: usize = 4 * 1024;
+
 /// Bytes read in one turn, so that neither writing nor other tasks starve.
 const READ_BUDGET: usize = 512 * 1024;
+
+/// Replies and pushes taken in one turn: a list of the smallest ones would be many times as large as their bytes.
+const AT_ONCE: usize = 1024;
 
 pub(crate) struct Wire {
     stream: Box<dyn Stream>,
@@ -41,6 +57,9 @@ pub(crate) struct Wire {
     pub(crate) info: Arc<ConnInfo>,
     /// Bytes came since this was last asked.
     heard: bool,
+    sentry: Option<Sentry>,
+    /// The place of the sentry's question, while its answer is owed.
+    asked: Option<Sent>,
 }
 
 /// Why a wire ended.
@@ -51,11 +70,11 @@ pub(crate) enum Ended {
     /// The system said no.
     Io(io::Error),
     /// Nobody knows any more which reply belongs to whom.
-    Violation,
+    OutOfStep(OutOfStep),
 }
 
 impl Wire {
-    pub(crate) fn new(dialed: Dialed, limits: Limits) -> (Self, Vec<Reply>) {
+    pub(crate) fn new(dialed: Dialed, limits: Limits, sentry: Option<Sentry>) -> (Self, Vec<Reply>) {
         let wire = Self {
             stream: dialed.stream,
             read: dialed.read,
@@ -66,6 +85,8 @@ impl Wire {
             at: 0,
             info: Arc::new(dialed.info),
             heard: true,
+            sentry,
+            asked: None,
         };
         (wire, dialed.pushes)
     }
@@ -95,7 +116,48 @@ impl Wire {
         self.batch.shared.clear();
         self.at = 0;
         self.batch.base = self.batch.end;
+        if let Some(sentry) = &mut self.sentry {
+            sentry.wrote(clock::now(), u32::try_from(queue.fresh()).unwrap_or(u32::MAX));
+            // It travels with the commands that it asks about.
+            if let Some(ping) = sentry.ask() {
+                self.asked = Some(queue.append_own(&ping));
+            }
+        }
         queue.take_batch(&mut self.batch, self.conn.waiting_mut())
+    }
+
+    /// A question of the sentry's waits for the next write.
+    pub(crate) fn has_question(&self) -> bool {
+        self.sentry.as_ref().is_some_and(Sentry::is_due)
+    }
+
+    /// When the sentry wants the time.
+    pub(crate) fn sentry_timeout(&self) -> Option<Instant> {
+        self.sentry.as_ref().and_then(Sentry::poll_timeout)
+    }
+
+    /// Gives the sentry the time; true when it has a question.
+    pub(crate) fn tell_sentry(&mut self, now: Instant) -> bool {
+        if let Some(sentry) = &mut self.sentry {
+            sentry.handle_timeout(now);
+        }
+        self.has_question()
+    }
+
+    /// Shows the sentry a reply while its answer is owed.
+    fn check(&mut self, sent: Sent, reply: &Reply) -> Verdict {
+        let own = self.asked == Some(sent);
+        if own {
+            self.asked = None;
+        }
+        self.sentry.as_mut().map_or(Verdict::InStep, |sentry| sentry.handle_reply(own, reply))
+    }
+
+    /// Replies that were taken and not handed out yet are owed again: whose they are is not certain any more.
+    fn take_back(&mut self, replies: &mut Vec<(Sent, Reply)>) {
+        for (sent, _) in replies.drain(..).rev() {
+            self.conn.waiting_mut().push_front(sent);
+        }
     }
 
     /// Writes what was taken, as far as the socket goes; ready when everything has left.
@@ -123,7 +185,7 @@ impl Wire {
         }
     }
 
-    /// Reads and delimits; pending when the socket is empty. Ready with `true` when there may be more at once.
+    /// Reads and delimits, into empty lists; pending when the socket is empty. Ready with `true` when there may be more at once.
     pub(crate) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -132,13 +194,28 @@ impl Wire {
     ) -> Poll<Result<bool, Ended>> {
         let mut total = 0;
         loop {
-            while let Some(incoming) =
-                self.conn.next(&mut self.read).map_err(|_violation| Ended::Violation)?
-            {
-                match incoming {
-                    Incoming::Reply(sent, reply) => replies.push((sent, reply)),
-                    Incoming::Push(push) => pushes.push(push),
-                    _ => {}
+            loop {
+                match self.conn.next(&mut self.read) {
+                    Ok(None) => break,
+                    Ok(Some(Incoming::Reply(sent, reply))) => {
+                        let verdict =
+                            if self.asked.is_none() { Verdict::InStep } else { self.check(sent, &reply) };
+                        replies.push((sent, reply));
+                        if verdict == Verdict::OutOfStep {
+                            self.take_back(replies);
+                            return Poll::Ready(Err(Ended::OutOfStep(OutOfStep::Sentry)));
+                        }
+                    }
+                    Ok(Some(Incoming::Push(push))) => pushes.push(push),
+                    Ok(Some(_)) => {}
+                    Err(Violation::Unasked) => {
+                        self.take_back(replies);
+                        return Poll::Ready(Err(Ended::OutOfStep(OutOfStep::Unasked)));
+                    }
+                    Err(_) => return Poll::Ready(Err(Ended::OutOfStep(OutOfStep::NotResp))),
+                }
+                if replies.len() + pushes.len() >= AT_ONCE {
+                    return Poll::Ready(Ok(true));
                 }
             }
             if total >= READ_BUDGET {
@@ -165,16 +242,18 @@ impl Wire {
 
     fn make_room(&mut self) {
         let known = self.conn.known_len();
+        let room = self.read.capacity() - self.read.len();
         if known >= OWN_BUFFER {
-            // Grows with what has arrived, never beyond four times of it: a peer that announces much and sends little costs
-            // little. Each step may copy what is there, so there are few: a mebibyte takes two.
+            // Only when it is used up: room that is asked for at each read runs ahead of what arrives.
             let missing = known.saturating_sub(self.read.len());
-            if self.read.capacity() - self.read.len() >= missing {
+            if room >= NEARLY_FULL.min(missing).max(1) {
                 return;
             }
+            // Grows to three times what has arrived, what waits in the socket included, which makes four while the old memory is
+            // still there: a peer that announces much and sends little costs little. Each step may copy, so there are few.
             let arrived = self.read.len().saturating_add(self.stream.arrived());
-            self.read.reserve(missing.min(arrived.saturating_mul(3).max(READ_ROOM.1)).max(1));
-        } else if self.read.capacity() - self.read.len() < self.room / 2 {
+            self.read.reserve(missing.min(arrived.saturating_mul(2).max(OWN_BUFFER_FIRST)).max(1));
+        } else if room < self.room / 2 {
             let begun = self.read.len();
             if self.read.try_reclaim(self.room) || !self.spare.try_reclaim(self.room + begun) {
                 self.read.reserve(self.room);

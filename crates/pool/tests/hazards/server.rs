@@ -26,6 +26,10 @@ pub(crate) enum Trouble {
     Late(usize),
     /// One reply more than was asked for, behind the eighth: that of a pipeline of eight.
     OneTooMany,
+    /// Two replies to the command of this number, counted from 1.
+    Doubled(usize),
+    /// No reply to the command of this number.
+    Swallowed(usize),
     /// A push in front of every reply, as Redis 7.0 sends it.
     PushBefore,
     /// A push behind every reply, as later ones do.
@@ -41,6 +45,8 @@ pub(crate) struct Memory {
     pub(crate) handshake_replies: Arc<AtomicUsize>,
     /// How often each `COUNT` ran.
     pub(crate) ran: Arc<Mutex<BTreeMap<String, usize>>>,
+    /// How often `PING` was asked.
+    pub(crate) pings: Arc<AtomicUsize>,
 }
 
 impl Memory {
@@ -57,6 +63,7 @@ impl Connector for Memory {
             trouble: self.troubles.lock().pop_front(),
             ran: Arc::clone(&self.ran),
             handshake: Arc::clone(&self.handshake_replies),
+            pings: Arc::clone(&self.pings),
             greeted: 0,
             answered: 0,
         };
@@ -72,6 +79,7 @@ struct Server {
     trouble: Option<Trouble>,
     ran: Arc<Mutex<BTreeMap<String, usize>>>,
     handshake: Arc<AtomicUsize>,
+    pings: Arc<AtomicUsize>,
     greeted: usize,
     answered: usize,
 }
@@ -90,7 +98,7 @@ impl Server {
             };
             if let Some(found) = scanner.scan(&read[..arrived]).unwrap() {
                 let args: Vec<Bytes> = Reply::new(read.split_to(found.len).freeze()).decode().unwrap();
-                let greeting = args[0].as_ref() != b"COUNT";
+                let greeting = !matches!(args[0].as_ref(), b"COUNT" | b"PING");
                 if !greeting {
                     taken += found.len;
                 }
@@ -156,12 +164,15 @@ impl Server {
             };
         }
         self.run(args);
+        self.pings.fetch_add(usize::from(args[0].as_ref() == b"PING"), Ordering::Relaxed);
         self.answered += 1;
         let last = args.last().unwrap();
         let reply = [format!("${}\r\n", last.len()).as_bytes(), last, b"\r\n"].concat();
         match self.trouble {
             Some(Trouble::PushBefore) => [PUSH, &reply].concat(),
             Some(Trouble::PushBehind) => [&reply, PUSH].concat(),
+            Some(Trouble::Doubled(number)) if self.answered == number => [&reply[..], &reply].concat(),
+            Some(Trouble::Swallowed(number)) if self.answered == number => Vec::new(),
             Some(Trouble::OneTooMany) if self.answered == 8 => [&reply[..], b"+OK\r\n"].concat(),
             _ => reply,
         }

@@ -420,9 +420,14 @@ impl Handshake {
         if let Some(failure) = self.failure.take() {
             return Err(failure);
         }
-        let needs_resp3 = self.config.opt_in.as_ref().is_some_and(|opt_in| opt_in.required);
-        if needs_resp3 && !self.established.server.resp3 {
-            return Err(HandshakeError { step: Step::MaintNotifications, cause: StepError::NoResp3 });
+        let opt_in_needs_it = self.config.opt_in.as_ref().is_some_and(|opt_in| opt_in.required);
+        let needed_by = if self.config.protocol == ProtocolChoice::Resp3 {
+            Some(Step::Hello)
+        } else {
+            opt_in_needs_it.then_some(Step::MaintNotifications)
+        };
+        if let Some(step) = needed_by.filter(|_| !self.established.server.resp3) {
+            return Err(HandshakeError { step, cause: StepError::NoResp3 });
         }
         Ok(Progress::Done(std::mem::take(&mut self.established)))
     }
@@ -564,6 +569,16 @@ mod tests {
             &["-NOPROTO no\r\n", "+OK\r\n", "+OK\r\n", "+OK\r\n", "+OK\r\n"],
         );
         assert_eq!(result.unwrap_err().cause, StepError::NoResp3);
+    }
+
+    #[test]
+    fn resp3_that_is_required_and_not_spoken_is_told() {
+        let config = HandshakeConfig::default().protocol(ProtocolChoice::Resp3);
+        for hello in ["%1\r\n+proto\r\n:2\r\n", "*0\r\n"] {
+            let (_, result) = run(config.clone(), &[hello]);
+            let error = HandshakeError { step: Step::Hello, cause: StepError::NoResp3 };
+            assert_eq!(result, Err(error), "{hello:?}");
+        }
     }
 
     #[test]

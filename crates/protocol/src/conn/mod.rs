@@ -20,6 +20,9 @@ use crate::{error::ScanError, limits::Limits, reply::Reply, scan::Scanner};
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
+    /// More was pushed before the handshake was through than anybody needs to say there.
+    #[error("the peer pushes without end before it has answered")]
+    Flood,
     /// Bytes that are not RESP, or over a limit.
     #[error("the peer does not speak RESP")]
     NotResp(#[source] ScanError),

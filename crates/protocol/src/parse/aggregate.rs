@@ -27,8 +27,7 @@ pub(crate) fn whole(bytes: &Bytes) -> Result<Frame, ParseError> {
 pub(crate) fn front<'a>(bytes: &Bytes, input: &'a [u8]) -> Result<(Frame, &'a [u8]), ParseError> {
     let mut input = input;
     let mut open: Vec<Open> = Vec::new();
-    // Attributes that wait for their value, with the depth at which they stand.
-    let mut attributes: Vec<(usize, Frames)> = Vec::new();
+    let mut attributes = Attributes::default();
     loop {
         let at = bytes.len().saturating_sub(input.len());
         let (rest, found) = header(input).map_err(|_nom| ParseError::Malformed { kind: "element", at })?;
@@ -49,7 +48,10 @@ pub(crate) fn front<'a>(bytes: &Bytes, input: &'a [u8]) -> Result<(Frame, &'a [u
                 close(level, at, &mut attributes, open.len())?
             }
             Header::End => match open.pop() {
-                Some(level) if level.left.is_none() => close(level, at, &mut attributes, open.len())?,
+                // An attribute describes a value: none may end here.
+                Some(level) if level.left.is_none() && !attributes.wait_at(open.len().saturating_add(1)) => {
+                    close(level, at, &mut attributes, open.len())?
+                }
                 _ => return Err(ParseError::Malformed { kind: "end of a stream", at }),
             },
             Header::StreamedBlob => {
@@ -84,12 +86,9 @@ pub(crate) fn front<'a>(bytes: &Bytes, input: &'a [u8]) -> Result<(Frame, &'a [u
         };
         // Hand the finished frame to the level above, which may finish with it.
         while let Some(frame) = done.take() {
-            let frame = match attributes.last() {
-                Some((depth, _)) if *depth == open.len() => match attributes.pop() {
-                    Some((_, pairs)) => Frame::Attributed(pairs, Box::new(frame)),
-                    None => frame,
-                },
-                _ => frame,
+            let frame = match attributes.take_at(open.len()) {
+                Some(pairs) => Frame::Attributed(pairs, Box::new(frame)),
+                None => frame,
             };
             let Some(level) = open.last_mut() else {
                 return Ok((frame, input));
@@ -107,26 +106,67 @@ pub(crate) fn front<'a>(bytes: &Bytes, input: &'a [u8]) -> Result<(Frame, &'a [u
     }
 }
 
+/// Attributes that wait for their value, with the depth at which they stand.
+#[derive(Default)]
+struct Attributes(Vec<(usize, Vec<Frame>)>);
+
+impl Attributes {
+    fn put(&mut self, depth: usize, pairs: Vec<Frame>) {
+        // An empty one behind another adds nothing.
+        if !(pairs.is_empty() && self.wait_at(depth)) {
+            self.0.push((depth, pairs));
+        }
+    }
+
+    fn wait_at(&self, depth: usize) -> bool {
+        self.0.last().is_some_and(|(known, _)| *known == depth)
+    }
+
+    /// The pairs of all attributes of one value, as one: a chain of them would be as deep as the peer likes.
+    fn take_at(&mut self, depth: usize) -> Option<Frames> {
+        if !self.wait_at(depth) {
+            return None;
+        }
+        let first =
+            self.0.iter().rposition(|(known, _)| *known != depth).map_or(0, |other| other.saturating_add(1));
+        let mut parts = self.0.drain(first..);
+        let one = parts.next().map(|(_, pairs)| pairs).unwrap_or_default();
+        let more = parts.as_slice().iter().map(|(_, pairs)| pairs.len()).fold(0usize, usize::saturating_add);
+        if more == 0 {
+            return Some(Frames::from(one));
+        }
+        let mut all = Vec::with_capacity(one.len().saturating_add(more));
+        all.extend(one);
+        all.extend(parts.flat_map(|(_, pairs)| pairs));
+        Some(Frames::from(all))
+    }
+}
+
 /// Turns a finished level into a frame; an attribute waits for its value instead.
 fn close(
     level: Open,
     at: usize,
-    attributes: &mut Vec<(usize, Frames)>,
+    attributes: &mut Attributes,
     depth: usize,
 ) -> Result<Option<Frame>, ParseError> {
     let pairs = matches!(level.marker, b'%' | b'|');
     if pairs && !level.list.len().is_multiple_of(2) {
         return Err(ParseError::Malformed { kind: "map", at });
     }
-    let list = Frames::from(level.list);
+    if level.marker == b'|' {
+        attributes.put(depth, level.list);
+        return Ok(None);
+    }
+    let mut list = level.list;
+    if level.left.is_none() {
+        // It announced no number, and has grown ahead of what came.
+        list.shrink_to_fit();
+    }
+    let list = Frames::from(list);
     Ok(Some(match level.marker {
         b'%' => Frame::Map(list),
         b'~' => Frame::Set(list),
         b'>' => Frame::Push(list),
-        b'|' => {
-            attributes.push((depth, list));
-            return Ok(None);
-        }
         _ => Frame::Array(list),
     }))
 }

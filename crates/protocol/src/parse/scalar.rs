@@ -140,7 +140,11 @@ pub(crate) fn header(input: &[u8]) -> IResult<&[u8], Header<'_>> {
                 _ => Err(invalid(input)),
             }
         }
-        b';' => map(alt((value(&b""[..], tag(&b"0\r\n"[..])), body)), Header::Chunk).parse(input),
+        b';' => {
+            // The last one is empty, and has no line end of its own.
+            let (rest, length) = length(input)?;
+            if length == 0 { Ok((rest, Header::Chunk(b""))) } else { map(body, Header::Chunk).parse(input) }
+        }
         b'.' => value(Header::End, tag(&b"\r\n"[..])).parse(input),
         b'*' => alt((minus_one, aggregate(b'*'))).parse(input),
         b'%' | b'~' | b'>' | b'|' => aggregate(marker)(input),

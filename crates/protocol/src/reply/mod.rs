@@ -41,11 +41,7 @@ impl Reply {
 
     /// The kind of the outermost value, attributes aside.
     pub fn kind(&self) -> Kind {
-        let marker = match self.0.first() {
-            Some(b'|') => self.reader().value_marker(),
-            first => first.copied(),
-        };
-        Kind::of(marker.unwrap_or_default(), &self.0)
+        Kind::of(self.reader().value_front())
     }
 
     /// The server's error, when the reply is one.
@@ -132,8 +128,9 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn of(marker: u8, bytes: &[u8]) -> Self {
-        match marker {
+    /// The kind of the value at the front of `bytes`.
+    fn of(bytes: &[u8]) -> Self {
+        match bytes.first().copied().unwrap_or_default() {
             b'*' if bytes.starts_with(b"*-1\r\n") => Self::Null,
             b'$' if bytes.starts_with(b"$-1\r\n") => Self::Null,
             b'*' => Self::Array,

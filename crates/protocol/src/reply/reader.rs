@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::Kind;
 use crate::{
@@ -97,21 +97,28 @@ impl<'a> Reader<'a> {
         ParseError::Malformed { kind, at: self.all.len().saturating_sub(self.rest.len()) }.into()
     }
 
-    /// The marker of the value, behind its attributes.
-    pub(super) fn value_marker(mut self) -> Option<u8> {
-        self.skip_attributes().ok()?;
-        self.rest.first().copied()
+    /// The bytes from the value on, behind its attributes; empty where they are broken.
+    pub(super) fn value_front(mut self) -> &'a [u8] {
+        self.skip_attributes().map_or(&[], |()| self.rest)
     }
 
     fn skip_attributes(&mut self) -> Result<(), DecodeError> {
         while self.rest.first() == Some(&b'|') {
-            let (rest, header) = parse::header(self.rest).map_err(|_nom| self.malformed("attribute"))?;
-            self.rest = rest;
-            if let Header::Aggregate(_, count) = header {
-                self.skip_elements(count.map(|count| count.saturating_mul(2)))?;
-            }
+            let pairs = self.open_attribute()?;
+            self.skip_elements(pairs)?;
         }
         Ok(())
+    }
+
+    /// Takes the head of an attribute; gives the number of values in it.
+    fn open_attribute(&mut self) -> Result<u64, DecodeError> {
+        match parse::header(self.rest) {
+            Ok((rest, Header::Aggregate(b'|', Some(count)))) => {
+                self.rest = rest;
+                Ok(count.saturating_mul(2))
+            }
+            _ => Err(self.malformed("attribute")),
+        }
     }
 
     /// Takes the next step.
@@ -135,10 +142,7 @@ impl<'a> Reader<'a> {
                     return Ok(Event::Integer(number));
                 }
             }
-            [b'|', ..] => {
-                self.skip_attributes()?;
-                return self.next();
-            }
+            [b'|', ..] => self.skip_attributes()?,
             _ => {}
         }
         let (rest, header) = parse::header(self.rest).map_err(|_nom| self.malformed("element"))?;
@@ -159,7 +163,7 @@ impl<'a> Reader<'a> {
             Header::Null => Event::Null,
             Header::Simple(text) => Event::Text(Kind::Simple, Cow::Borrowed(text)),
             Header::StreamedBlob => {
-                let mut whole = BytesMut::new();
+                let mut whole = Vec::new();
                 loop {
                     match parse::header(self.rest) {
                         Ok((rest, Header::Chunk(chunk))) => {
@@ -172,13 +176,14 @@ impl<'a> Reader<'a> {
                         _ => return Err(self.malformed("chunk")),
                     }
                 }
-                Event::Text(Kind::Blob, Cow::Owned(whole.to_vec()))
+                Event::Text(Kind::Blob, Cow::Owned(whole))
             }
             Header::Verbatim(_, text) => Event::Text(Kind::Verbatim, Cow::Borrowed(text)),
         })
     }
 
     /// Takes a blob string of announced length, which is what most replies are made of.
+    #[inline]
     fn blob(&mut self) -> Option<&'a [u8]> {
         let (text, rest) = parse::blob(self.rest)?;
         self.rest = rest;
@@ -204,7 +209,7 @@ impl<'a> Reader<'a> {
 
     /// The kind of what comes next, [`Kind::Unknown`] at the end.
     pub fn peek_kind(&self) -> Kind {
-        Kind::of(self.value_marker().unwrap_or_default(), self.rest)
+        Kind::of(self.value_front())
     }
 
     /// Takes one whole value as its bytes, which share the reply's memory.
@@ -227,18 +232,18 @@ impl<'a> Reader<'a> {
     }
 
     /// Takes a null if it comes next.
+    #[inline]
     pub fn take_null(&mut self) -> bool {
-        match self.rest {
-            [b'_' | b'|', ..] | [b'$' | b'*', b'-', ..] => {
-                let mut ahead = *self;
-                let null = matches!(ahead.next(), Ok(Event::Null));
-                if null {
-                    *self = ahead;
-                }
-                null
-            }
-            _ => false,
+        matches!(self.rest, [b'_' | b'|', ..] | [b'$' | b'*', b'-', ..]) && self.take_likely_null()
+    }
+
+    fn take_likely_null(&mut self) -> bool {
+        let mut ahead = *self;
+        let null = matches!(ahead.next(), Ok(Event::Null));
+        if null {
+            *self = ahead;
         }
+        null
     }
 
     /// Passes over one whole value.
@@ -246,19 +251,25 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// As [`next`](Self::next).
     pub fn skip(&mut self) -> Result<(), DecodeError> {
-        self.skip_elements(Some(1))
+        self.skip_elements(1)
     }
 
-    fn skip_elements(&mut self, count: Option<u64>) -> Result<(), DecodeError> {
-        let mut open = vec![count];
+    /// Passes over so many values, with a stack of its own: attributes inside attributes cannot exhaust the thread's.
+    fn skip_elements(&mut self, count: u64) -> Result<(), DecodeError> {
+        let mut open = vec![Some(count)];
         while let Some(left) = open.last_mut() {
-            match left {
-                Some(0) => {
-                    open.pop();
-                    continue;
-                }
-                Some(left) => *left = left.saturating_sub(1),
-                None => {}
+            if *left == Some(0) {
+                open.pop();
+                continue;
+            }
+            // An attribute is no value of its own.
+            if self.rest.first() == Some(&b'|') {
+                let pairs = self.open_attribute()?;
+                open.push(Some(pairs));
+                continue;
+            }
+            if let Some(left) = left {
+                *left = left.saturating_sub(1);
             }
             match self.next()? {
                 Event::List(_, count) => open.push(count),
@@ -305,6 +316,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// As [`next`](Self::next).
+    #[inline]
     pub fn more(&mut self, items: &mut Items) -> Result<bool, DecodeError> {
         match &mut items.left {
             Some(0) => Ok(false),
@@ -331,10 +343,16 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// Another kind comes, or the server's error.
+    #[inline]
     pub fn text(&mut self, expected: &'static str) -> Result<Cow<'a, [u8]>, DecodeError> {
-        if let Some(text) = self.blob() {
-            return Ok(Cow::Borrowed(text));
+        match self.blob() {
+            Some(text) => Ok(Cow::Borrowed(text)),
+            None => self.other_text(expected),
         }
+    }
+
+    /// What is no string of announced length.
+    fn other_text(&mut self, expected: &'static str) -> Result<Cow<'a, [u8]>, DecodeError> {
         match self.next()? {
             Event::Text(_, text) => Ok(text),
             Event::Integer(number) => Ok(Cow::Owned(number.to_string().into_bytes())),

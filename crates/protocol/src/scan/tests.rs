@@ -85,3 +85,30 @@ fn limits_hold_before_anything_is_reserved() {
     assert_eq!(scan(b"*1\r\n*1\r\n*1\r\n"), Err(ScanError::TooDeep { limit: 2 }));
     assert_eq!(scan(b"+aaaaaaaaaaaaaaa"), Err(ScanError::BulkTooLong { limit: 10 }));
 }
+
+#[test]
+fn an_attribute_is_an_element_and_describes_a_value() {
+    let limits = Limits::default().max_elements(5);
+    let flood = "|0\r\n".repeat(6);
+    assert_eq!(Scanner::new(limits).scan(flood.as_bytes()), Err(ScanError::TooManyElements { limit: 5 }));
+    let scan = |bytes: &[u8]| Scanner::new(Limits::default()).scan(bytes);
+    for nothing_described in [&b"*?\r\n|1\r\n+a\r\n:1\r\n.\r\n"[..], b"*?\r\n:1\r\n|0\r\n.\r\n"] {
+        assert!(matches!(scan(nothing_described), Err(ScanError::Misplaced { marker: b'.', .. })));
+    }
+    check(b"*?\r\n|1\r\n+a\r\n:1\r\n*?\r\n.\r\n.\r\n");
+}
+
+#[test]
+fn ends_and_nulls_have_one_spelling() {
+    let scan = |bytes: &[u8]| Scanner::new(Limits::default()).scan(bytes);
+    for odd in [&b"$-01\r\n"[..], b"*-11\r\n", b"$-0\r\n", b"*?\r\n.0\r\n", b"*?\r\n.00\r\n"] {
+        assert!(matches!(scan(odd), Err(ScanError::BadLength { .. })), "{odd:?}");
+    }
+    // A length with zeros in front is that length, for the parser too.
+    for odd in [&b"$?\r\n;01\r\na\r\n;00\r\n"[..], b"$0000000000000000001\r\na\r\n", b"*001\r\n:1\r\n"] {
+        check(odd);
+        let bytes = bytes::Bytes::copy_from_slice(odd);
+        assert!(crate::Frame::parse(&bytes, &Limits::default()).is_ok(), "{odd:?}");
+        assert!(crate::Reply::new(bytes).reader().skip().is_ok(), "{odd:?}");
+    }
+}

@@ -18,7 +18,7 @@ use crate::{
         dial::{ConnInfo, DialError, Dialed, dial_at},
         wire::{Ended, Wire},
     },
-    machine::{Action, DialId, Input, LaneMachine, Overlap, Report, Seed},
+    machine::{Action, DialId, Input, LaneMachine, Overlap, Report, Seed, Sentry},
     queue::Sent,
 };
 
@@ -195,7 +195,9 @@ impl LaneTask {
         self.hushed = false;
         let Some(index) = self.dialed.iter().position(|(known, _)| *known == id) else { return };
         let (_, dialed) = self.dialed.swap_remove(index);
-        let (wire, pushes) = Wire::new(dialed, self.config.limits);
+        let seed = Seed::new(self.config.seed ^ dialed.info.number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let sentry = Sentry::new(self.config.sentry, seed);
+        let (wire, pushes) = Wire::new(dialed, self.config.limits, sentry);
         let mut left = None;
         if let Some(old) = self.active.take() {
             // The switch: what the old connection owes makes its slots wait, and nothing else does.
@@ -245,7 +247,15 @@ impl LaneTask {
         }
     }
 
+    /// Replies fit their commands no more.
+    fn tell_disorder(&self, wire: &Wire, ended: Option<&Ended>) {
+        if let Some(Ended::OutOfStep(cause)) = ended {
+            self.observer.out_of_step(self.shared.id, &wire.info, *cause);
+        }
+    }
+
     fn lost(&mut self, wire: Wire, ended: &Ended) {
+        self.tell_disorder(&wire, Some(ended));
         let by_peer = matches!(ended, Ended::Closed)
             || matches!(ended, Ended::Io(error) if error.kind() == io::ErrorKind::ConnectionReset);
         // The state of a caller's on it has gone with it: what is bound to that state must not run elsewhere.
@@ -385,6 +395,7 @@ impl LaneTask {
             let (_, ended) = self.read(&mut wire, cx);
             let failed = ended.is_some() || matches!(written, Poll::Ready(Err(_)));
             if failed {
+                self.tell_disorder(&wire, ended.as_ref());
                 let by_peer = matches!(ended, Some(Ended::Closed));
                 // A peer that closes a connection that owes nothing took nobody by surprise.
                 let surprised = by_peer && wire.owed() > 0;
@@ -428,7 +439,7 @@ impl LaneTask {
                 }
                 break;
             }
-            if queue.sleep(cx.waker()) {
+            if !wire.has_question() && queue.sleep(cx.waker()) {
                 self.yielded = false;
                 break;
             }
@@ -459,6 +470,7 @@ impl LaneTask {
         self.shared.queue.lock().expire(now, floor, &mut self.wakers);
         self.wake();
         self.watch_silence(now, floor.is_some());
+        self.look_again |= self.active.as_mut().is_some_and(|wire| wire.tell_sentry(now));
         self.machine.handle_timeout(now);
         self.act();
         if self.closing.is_some_and(|deadline| now >= deadline) {
@@ -492,7 +504,8 @@ impl LaneTask {
             let has_work =
                 self.shared.queue.lock().has_work() || !self.draining.is_empty() || self.closing.is_some();
             let tick = has_work.then(|| now + TICK);
-            let wanted = [tick, self.machine.poll_timeout()].into_iter().flatten().min();
+            let sentry = self.active.as_ref().and_then(Wire::sentry_timeout);
+            let wanted = [tick, self.machine.poll_timeout(), sentry].into_iter().flatten().min();
             let Some(wanted) = wanted else {
                 self.timer_at = None;
                 return;

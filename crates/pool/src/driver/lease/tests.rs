@@ -138,7 +138,8 @@ async fn sequence(memory: &Arc<Memory>, seed: u64) {
             }
             (_, Some(_)) => {
                 let lease = held.remove(index);
-                let (idle, dirty) = (pool.idle(), lease.dirty || lease.lane.in_flight() > 0);
+                let (idle, dirty) =
+                    (pool.idle(), lease.dirty.load(Ordering::Relaxed) || lease.lane.in_flight() > 0);
                 drop(lease);
                 assert_eq!(pool.idle(), idle + usize::from(!dirty), "seed {seed}");
             }

@@ -26,6 +26,9 @@ const GROW_FROM: usize = 64 * 1024;
 /// Bytes read in one turn, so that neither writing nor other tasks starve.
 const READ_BUDGET: usize = 256 * 1024;
 
+/// Frames taken in one turn: a list of the smallest ones would be many times as large as their bytes.
+const AT_ONCE: usize = 4096;
+
 /// A frame that arrived, read.
 pub(super) enum Arrived {
     /// A message or a confirmation.
@@ -132,7 +135,7 @@ impl Socket {
         let mut total = 0;
         loop {
             self.delimit(arrived)?;
-            if total >= READ_BUDGET {
+            if total >= READ_BUDGET || arrived.len() >= AT_ONCE {
                 return Ok(true);
             }
             self.make_room();
@@ -155,8 +158,11 @@ impl Socket {
         let known = self.scanner.known_len();
         if known >= GROW_FROM {
             // Grows with what has arrived, never far ahead of it: a peer that announces much and sends little costs little.
-            let missing = known.saturating_sub(self.read.len());
-            self.read.reserve(missing.min(self.read.len().max(GROW_FROM)).max(1));
+            let (room, missing) =
+                (self.read.capacity() - self.read.len(), known.saturating_sub(self.read.len()));
+            if room == 0 || room < missing.min(READ_ROOM.0 / 2) {
+                self.read.reserve(missing.min(self.read.len().max(GROW_FROM / 2)).max(1));
+            }
         } else if self.read.capacity() - self.read.len() < self.room / 2 {
             self.read.reserve(self.room);
         }
@@ -165,7 +171,7 @@ impl Socket {
     /// Takes every whole frame off the buffer.
     fn delimit(&mut self, arrived: &mut Vec<Arrived>) -> Result<(), Ended> {
         let resp3 = self.info.established.server.resp3;
-        loop {
+        while arrived.len() < AT_ONCE {
             if !self.partial {
                 let mut at = 0;
                 while let Some(found) = self.read.get(at..).and_then(|rest| quick::find(rest, resp3)) {
@@ -188,6 +194,7 @@ impl Socket {
             let reply = Reply::new(self.read.split_to(found.len).freeze());
             arrived.push(self.understand(found.marker, reply)?);
         }
+        Ok(())
     }
 
     fn understand(&self, marker: u8, reply: Reply) -> Result<Arrived, Ended> {

@@ -4,10 +4,39 @@
 use std::task::Waker;
 
 use bytes::BytesMut;
+use evenkeel_protocol::Command;
 
-use super::{Batch, Deferred, Entry, Failure, Outcome, Queue, Sent, State, Ticket};
+use super::{Batch, Completion, Deferred, Entry, Failure, Outcome, Queue, Sent, State, Ticket, Unit};
 
 impl Queue {
+    /// Replies that what is not taken yet will have.
+    pub(crate) fn fresh(&self) -> usize {
+        self.fresh.len()
+    }
+
+    /// Appends a command of the lane's own, whose reply is looked at on its way and kept by nobody. It passes what waits: it
+    /// belongs to the connection that takes it, right away, and is not sent again on another.
+    pub(crate) fn append_own(&mut self, command: &Command) -> Sent {
+        let unit = Unit::of(std::slice::from_ref(command));
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        let index = self.slots.insert(Completion {
+            seq,
+            state: State::Abandoned,
+            deadline: 0,
+            timeout: 0,
+            bytes: u32::try_from(unit.len).unwrap_or(u32::MAX),
+            slot: unit.slot,
+            marks: unit.marks,
+            owed: false,
+            parts: None,
+        }) as u32;
+        self.bytes += unit.len;
+        command.encode(&mut self.out);
+        self.push_tokens(Entry { index, seq, slot: unit.slot, may_write: false, replies: 1 }, unit.len);
+        Sent::new(index, seq)
+    }
+
     /// The connection has ended after `written` bytes: tells those whose command had left whole, and puts back the others.
     ///
     /// `batch` is the last that was taken, whole, also the part of it that was written.

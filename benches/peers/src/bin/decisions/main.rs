@@ -1,5 +1,11 @@
 //! The measurements behind the pool's choices: how callers hand commands to the task that writes, how they are told of
-//! the reply, and whose memory the reply is in. `decisions [HOST:PORT]` prints one table a line at a time.
+//! the reply, whose memory the reply is in, and, against a server, how large a write is, who writes for a lone caller, and
+//! what a lease costs. `decisions [HOST:PORT] [part ...]` prints one table a line at a time; the parts are `hand`,
+//! `replies`, `waves`, `inline` and `leases`, and without any all are printed.
+
+mod inline;
+mod leases;
+mod waves;
 
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -236,22 +242,7 @@ fn replies(size: usize) -> (f64, f64) {
     (slice, own)
 }
 
-async fn leases(address: &str) -> f64 {
-    let client =
-        evenkeel_client::Client::connect(format!("redis://{address}")).await.expect("the server listens");
-    drop(client.lease().await.expect("a lease"));
-    let mut rounds = Vec::new();
-    for _ in 0..ROUNDS {
-        let start = Instant::now();
-        for _ in 0..100_000 {
-            drop(black_box(client.lease().await.expect("a lease")));
-        }
-        rounds.push(start.elapsed().as_nanos() as f64 / 100_000.0);
-    }
-    median(rounds)
-}
-
-fn main() {
+fn hand() {
     println!("CPU ns to hand a command over, producers and consumer together");
     println!("{:>10} {:>12} {:>12} {:>12}", "producers", "one lock", "8 shards", "channel");
     for producers in [1, 4, 16, 64] {
@@ -259,6 +250,9 @@ fn main() {
             (handed::<Locked>(producers), handed::<Sharded>(producers), handed::<Channel>(producers));
         println!("{producers:>10} {lock:>12.1} {shards:>12.1} {channel:>12.1}");
     }
+}
+
+fn told() {
     let (slot, channel) = completions();
     println!("ns to be told of a reply: slot and waker {slot:.1}, oneshot {channel:.1}");
     println!("ns for a reply's memory, the copy into the read buffer included");
@@ -267,11 +261,73 @@ fn main() {
         let (slice, own) = replies(size);
         println!("{size:>10} {slice:>12.1} {own:>12.1}");
     }
-    let lock = Mutex::new(0u64);
-    let locked = timed(1_000_000, || *black_box(&lock).lock() += 1);
-    println!("ns for a lock and unlock: {locked:.1}");
-    if let Some(address) = std::env::args().nth(1) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        println!("ns to take and give back a lease: {:.1}", runtime.block_on(leases(&address)));
+}
+
+fn writes(address: &str) {
+    let mut stream = std::net::TcpStream::connect(address).expect("the server listens");
+    stream.set_nodelay(true).expect("a socket");
+    println!("ns for a command of a wave that is written in pieces: CPU of the client, and wall");
+    println!("{:>10} {:>12} {:>12} {:>12}", "wave", "per write", "cpu", "wall");
+    for wave in [64, 512, 4096, 32_768] {
+        for cap in [32, 128, 512, 2048, 8192, 32_768] {
+            // Larger caps than the wave are no caps.
+            if cap < 2 * wave {
+                let cost = waves::capped(&mut stream, wave, cap);
+                println!("{wave:>10} {:>12} {:>12.1} {:>12.1}", cap.min(wave), cost.cpu, cost.wall);
+            }
+        }
+    }
+}
+
+fn lone(address: &str) {
+    println!("us for a command of a lone caller: CPU of the client, and wall");
+    println!("{:>16} {:>10} {:>12} {:>12}", "runtime", "writer", "cpu", "wall");
+    for workers in [0, 1, 2] {
+        let mut builder = if workers == 0 {
+            tokio::runtime::Builder::new_current_thread()
+        } else {
+            tokio::runtime::Builder::new_multi_thread()
+        };
+        let runtime = builder.worker_threads(workers.max(1)).enable_all().build().expect("a runtime");
+        let name = if workers == 0 { "current thread".to_owned() } else { format!("{workers} worker(s)") };
+        for (writer, by_caller) in [("task", false), ("caller", true)] {
+            let (cpu, wall) = runtime.block_on(inline::lone_caller(address, by_caller));
+            println!("{name:>16} {writer:>10} {cpu:>12.2} {wall:>12.2}");
+        }
+    }
+}
+
+fn lent(address: &str) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let found = runtime.block_on(leases::checkout(address));
+    println!(
+        "ns to take and give back a lease: {:.1}, {:.2} times the {:.1} of a lock and unlock",
+        found.lease,
+        found.lease / found.lock,
+        found.lock
+    );
+    println!("ns for a look at the clock, of which each way has one: {:.1}", found.clock);
+    println!("commands to the server meanwhile: {}; reads and writes: {}", found.commands, found.calls);
+}
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let (addresses, parts): (Vec<_>, Vec<_>) = words.iter().partition(|word| word.contains(':'));
+    let wanted = |part: &str| parts.is_empty() || parts.iter().any(|word| *word == part);
+    if wanted("hand") {
+        hand();
+    }
+    if wanted("replies") {
+        told();
+    }
+    let Some(address) = addresses.first() else { return };
+    if wanted("waves") {
+        writes(address);
+    }
+    if wanted("inline") {
+        lone(address);
+    }
+    if wanted("leases") {
+        lent(address);
     }
 }
