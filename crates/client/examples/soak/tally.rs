@@ -1,8 +1,11 @@
 //! `Tally`: what the load counts; none of it grows with time.
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Instant,
 };
 
 use evenkeel_client::{Error, Executed};
@@ -37,7 +40,10 @@ pub(crate) struct Tally {
     pub(crate) gaps: AtomicU64,
     /// Messages that are missing without a word.
     silent: AtomicU64,
+    /// How often each kind was made.
     troubles: Mutex<std::collections::BTreeMap<&'static str, u64>>,
+    /// The one that began last.
+    latest: Mutex<Option<(&'static str, Instant)>>,
 }
 
 fn of(counter: &AtomicU64) -> u64 {
@@ -63,7 +69,7 @@ impl Tally {
         match result {
             Ok(_) => Said::Done,
             Err(error) if error.executed() == Executed::No => {
-                show(&self.failed, "failed", format_args!("{error}"));
+                self.show(&self.failed, "failed", format_args!("{error}"));
                 Said::NotDone
             }
             Err(_) => {
@@ -74,19 +80,33 @@ impl Tally {
     }
 
     pub(crate) fn wrong(&self, what: std::fmt::Arguments<'_>) {
-        show(&self.wrong, "wrong", what);
+        self.show(&self.wrong, "wrong", what);
     }
 
     pub(crate) fn doubled(&self, what: std::fmt::Arguments<'_>) {
-        show(&self.doubled, "doubled", what);
+        self.show(&self.doubled, "doubled", what);
     }
 
     pub(crate) fn lost(&self, what: std::fmt::Arguments<'_>) {
-        show(&self.lost, "lost", what);
+        self.show(&self.lost, "lost", what);
     }
 
     pub(crate) fn silent(&self, what: std::fmt::Arguments<'_>) {
-        show(&self.silent, "missing without a word", what);
+        self.show(&self.silent, "missing without a word", what);
+    }
+
+    pub(crate) fn begins(&self, trouble: &'static str) {
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some((trouble, Instant::now()));
+    }
+
+    fn show(&self, counter: &AtomicU64, kind: &str, what: std::fmt::Arguments<'_>) {
+        if counter.fetch_add(1, Ordering::Relaxed) >= SHOWN {
+            return;
+        }
+        match *self.latest.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some((trouble, at)) => eprintln!("{kind}: {what}, {:.1?} after {trouble} began", at.elapsed()),
+            None => eprintln!("{kind}: {what}"),
+        }
     }
 
     pub(crate) fn made(&self, trouble: &'static str) {
@@ -134,11 +154,5 @@ impl Tally {
             of(&self.silent),
             troubles.join(","),
         )
-    }
-}
-
-fn show(counter: &AtomicU64, kind: &str, what: std::fmt::Arguments<'_>) {
-    if counter.fetch_add(1, Ordering::Relaxed) < SHOWN {
-        eprintln!("{kind}: {what}");
     }
 }

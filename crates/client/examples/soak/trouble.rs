@@ -77,6 +77,7 @@ impl Troublemaker {
         while tally.goes_on() {
             tokio::time::sleep(EVERY).await;
             let Some(trouble) = draw.choice(TROUBLES).filter(|_| tally.goes_on()) else { break };
+            tally.begins(trouble.name());
             self.make(trouble).await?;
             tally.made(trouble.name());
         }

@@ -2,9 +2,10 @@
 //!
 //! `MOVED` and announcements change single slots without asking. A refresh asks one random node, one refresh at a time, never
 //! sooner than the least interval after the one before. A lost primary's replicas are asked for `ROLE` until one says that it
-//! has taken over, which is tens of milliseconds before other nodes know. Answers that are older than what is known are not
+//! has taken over, which is tens of milliseconds before other nodes know; one that died as a primary has to prove it. Answers that are older than what is known are not
 //! believed: by the cluster's epoch, and for a second after each change by the change itself, because news travels by gossip.
 
+mod doubt;
 mod lost;
 mod map;
 mod refresh;
@@ -19,7 +20,7 @@ use std::{
 
 use evenkeel_protocol::{Endpoint, Machine, Slot};
 
-use self::{lost::Lost, map::Patches, refresh::Refresh};
+use self::{doubt::Doubts, lost::Lost, map::Patches, refresh::Refresh};
 use super::{
     action::{Action, Report},
     input::{Complaint, Input},
@@ -95,6 +96,7 @@ pub struct ClusterResolver {
     patches: Patches,
     refresh: Refresh,
     lost: Vec<Lost>,
+    doubts: Doubts,
     roles_asked: BTreeSet<Endpoint>,
     denied: VecDeque<Endpoint>,
     zones: Zones,
@@ -111,6 +113,7 @@ impl ClusterResolver {
             patches: Patches::default(),
             refresh: Refresh::new(now),
             lost: Vec::new(),
+            doubts: Doubts::default(),
             roles_asked: BTreeSet::new(),
             denied: VecDeque::new(),
             zones: Zones::new(config.learn_zones),
@@ -158,6 +161,10 @@ impl ClusterResolver {
                 Change::PrimaryChanged { from, to: Some(to) } => {
                     let is_lost = |from: &Endpoint| self.lost.iter().any(|lost| lost.primary == *from);
                     let from_is_down = from.as_ref().is_some_and(is_lost);
+                    self.doubts.settle(&to);
+                    if let Some(from) = from.as_ref().filter(|_| from_is_down) {
+                        self.doubts.begin(from, now);
+                    }
                     let epoch = self.epoch;
                     self.actions.push_back(Action::PrimaryChanged { from, to, epoch, from_is_down });
                 }
@@ -166,6 +173,7 @@ impl ClusterResolver {
         }
         let published = &self.published;
         self.lost.retain(|lost| published.primaries().any(|node| node.endpoint == lost.primary));
+        self.doubts.retain(|endpoint| published.node(endpoint).is_some());
     }
 
     fn ask_zones(&mut self) {
@@ -277,13 +285,21 @@ impl ClusterResolver {
             }
             RoleView::Primary { .. } => {
                 let of = self.published.primary_of_node(endpoint).cloned();
-                if of.is_some_and(|of| self.lost.iter().any(|lost| lost.primary == of)) {
+                if !of.is_some_and(|of| self.lost.iter().any(|lost| lost.primary == of)) {
+                    return;
+                }
+                if self.doubts.has(endpoint) {
+                    if self.doubts.is_due(endpoint, now) {
+                        self.refresh_from(now, endpoint);
+                    }
+                } else {
                     let next = self.published.with_promoted(endpoint);
                     self.publish(now, next);
                     self.refresh_from(now, endpoint);
                 }
             }
             RoleView::Replica { primary, .. } => {
+                self.doubts.settle(endpoint);
                 if let Some(primary) = primary.clone().filter(|_| self.is_primary(endpoint)) {
                     self.want_refresh(now);
                     if self.published.node(&primary).is_some_and(|node| node.role == Role::Replica) {

@@ -23,6 +23,8 @@ const BLOCKS: usize = 16;
 const BLOCK: u16 = 1024;
 /// A promoted replica that is reachable is found within this: the poll's step of 40 ms and the way there and back.
 const FOUND: u64 = 45 * MS;
+/// A replica that has just started counts its primary's silence itself before it stands for election: no real one wins sooner.
+const NODE_TIMEOUT: u64 = SECOND;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Trouble {
@@ -52,6 +54,8 @@ impl Knowledge {
 #[derive(Clone, Debug)]
 struct Node {
     up: bool,
+    /// When it started.
+    up_since: u64,
     stopped: bool,
     /// Cut off from the client.
     cut: bool,
@@ -117,7 +121,8 @@ impl World {
         for replica in SHARDS..NODES {
             truth.follows[replica] = Some(replica - SHARDS);
         }
-        let node = Node { up: true, stopped: false, cut: false, isolated: false, knows: truth.clone() };
+        let node =
+            Node { up: true, up_since: 0, stopped: false, cut: false, isolated: false, knows: truth.clone() };
         let origin = origin();
         let config = ClusterConfig::new((0..NODES).map(at)).refresh_interval(Duration::from_secs(10));
         let mut world = Self {
@@ -394,6 +399,10 @@ impl World {
         if !self.truth.failed[old] {
             return;
         }
+        let soonest = state.up_since + NODE_TIMEOUT;
+        if self.now < soonest {
+            return self.agenda.add(soonest, Event::Promote { node, old });
+        }
         self.take_over(node, old);
         if self.trouble == Trouble::Clean {
             let version = self.truth.version;
@@ -419,6 +428,7 @@ impl World {
             return;
         }
         self.nodes[node].up = true;
+        self.nodes[node].up_since = self.now;
         self.lives[node] += 1;
         self.truth.failed[node] = false;
         self.spread(&[]);

@@ -300,6 +300,62 @@ fn a_promoted_replica_is_found_within_40_ms() {
 }
 
 #[test]
+fn a_node_that_died_as_a_primary_is_not_believed_until_it_has_heard_of_its_successor() {
+    let mut scene = Scene::new();
+    let stale = scene.view();
+    scene.kill_7001();
+    scene.run_to(1100);
+    scene.promote_7011();
+    scene.run_to(5000);
+    assert_eq!(scene.owner(0), 7011);
+    // The successor dies too, and the first one comes back with what it knew when it died.
+    scene.nodes.insert(7011, Node::Refuses);
+    scene.tell(Input::ConnectionLost { endpoint: at(7011) });
+    scene.shards[0].failed = true;
+    scene.run_to(6000);
+    scene.nodes.remove(&7001);
+    scene.primaries = vec![7001, 7002, 7003];
+    scene.views.insert(7001, ClusterView { epoch: Some(6), ..stale });
+    scene.took();
+    scene.views_asked.clear();
+    scene.run_to(6600);
+    let told = scene.took();
+    assert!(told.iter().any(|line| line.contains("StaleView")), "{told:?}");
+    assert!(!told.iter().any(|line| line.contains("primary 7011 to 7001")), "{told:?}");
+    assert_eq!(scene.owner(0), 7011);
+    let to_it = scene.views_asked.iter().filter(|(_, port, _)| *port == 7001).count();
+    assert!((1..=3).contains(&to_it), "{:?}", scene.views_asked);
+    // It hears of its successor, and is promoted for it after that.
+    scene.primaries = vec![7002, 7003];
+    scene.views.clear();
+    scene.run_to(7600);
+    scene.primaries = vec![7001, 7002, 7003];
+    scene.epoch = 8;
+    scene.views = [7002, 7003, 7012, 7013].map(|port| (port, ClusterView::default())).into();
+    scene.shards[0] = Shard { primary: 7001, replica: 7011, slots: vec![(0, 4999)], failed: false };
+    scene.run_to(7642);
+    assert_eq!(scene.owner(0), 7001);
+}
+
+#[test]
+fn a_node_that_died_as_a_primary_and_was_promoted_unseen_is_believed_by_its_own_view() {
+    let mut scene = Scene::new();
+    scene.kill_7001();
+    scene.run_to(1100);
+    scene.promote_7011();
+    scene.run_to(5000);
+    scene.nodes.insert(7011, Node::Refuses);
+    scene.nodes.remove(&7001);
+    scene.tell(Input::ConnectionLost { endpoint: at(7011) });
+    scene.primaries = vec![7001, 7002, 7003];
+    scene.epoch = 8;
+    scene.views = [7002, 7003, 7012, 7013].map(|port| (port, ClusterView::default())).into();
+    scene.shards[0] = Shard { primary: 7001, replica: 7011, slots: vec![(0, 4999)], failed: false };
+    scene.run_to(5044);
+    assert_eq!(scene.owner(0), 7001);
+}
+
+#[test]
 fn clusterdown_quickens_the_poll_and_asks_for_few_maps() {
     let mut scene = Scene::new();
     scene.kill_7001();
