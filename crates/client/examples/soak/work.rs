@@ -196,6 +196,7 @@ async fn watcher(client: &Client, tally: &Tally, number: u64) {
             Ok(lease) => lease,
             Err(error) => {
                 tally.note::<()>(&Err(error));
+                doubt = Some(Instant::now());
                 continue;
             }
         };
@@ -205,7 +206,11 @@ async fn watcher(client: &Client, tally: &Tally, number: u64) {
         }
         .await;
         tally.note(&seen);
-        let Ok(seen) = seen else { continue };
+        let Ok(seen) = seen else {
+            // A server that loads its data touches what is watched meanwhile.
+            doubt = Some(Instant::now());
+            continue;
+        };
         if seen < least || seen > most {
             tally.wrong(format_args!("{key} was {seen}, and must be from {least} to {most}"));
         }
@@ -221,7 +226,7 @@ async fn watcher(client: &Client, tally: &Tally, number: u64) {
             Said::Done if matches!(written, Ok(None)) => {}
             Said::Done => (least, most) = (seen + 1, seen + 1),
             Said::Unknown => (most, doubt) = (most.max(seen + 1), Some(Instant::now())),
-            Said::NotDone => {}
+            Said::NotDone => doubt = Some(Instant::now()),
         }
     }
 }

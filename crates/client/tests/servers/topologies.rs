@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use evenkeel_client::Client;
-use evenkeel_testkit::launcher::{Cluster, ClusterOptions, Feature, for_each_server_with};
+use evenkeel_testkit::launcher::{Cluster, ClusterOptions, Feature, for_each_server, for_each_server_with};
 
 use crate::{load::Load, seeds::until};
 
@@ -56,7 +56,7 @@ async fn maps_read(cluster: &Cluster, node: SocketAddr) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_tasks_ask_for_few_maps_through_a_failover() {
-    for_each_server_with("client::topologies::few_maps", &[Feature::SlotImport], |kind| async move {
+    for_each_server("client::topologies::few_maps", |kind| async move {
         let options = ClusterOptions::default().node_timeout(Duration::from_secs(1));
         let cluster = Cluster::start(&kind, options).await.unwrap();
         let client = connect(&cluster).await;
