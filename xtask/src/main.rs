@@ -4,9 +4,11 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program at a terminal")]
 
+mod autobahn;
 mod bench;
 mod ci;
 mod commands;
+mod debian;
 mod demo;
 mod failover_bench;
 mod failure;
@@ -32,6 +34,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// The Autobahn suite against the gateway's WebSockets, where a Python 2.7 can be had
+    Autobahn(autobahn::Args),
     /// Our figures beside those of others, in the same run
     Bench(bench::Args),
     /// Everything that must hold before a change lands: format, lints, the pure build, docs, tidy, tests
@@ -60,6 +64,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
+        Command::Autobahn(args) => autobahn::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Ci(args) => ci::run(&args),
         Command::Commands(args) => commands::run(&args),

@@ -81,6 +81,10 @@ pub struct TokenConfig {
     /// While it cannot be fetched the keys stay as they were; until it was once, its tokens are refused.
     #[serde(default)]
     pub jwks_url: Option<String>,
+    /// The authorities, PEM, one of which must have signed the certificate of an `https` URL. Default: the system's. Read
+    /// when the gateway starts.
+    #[serde(default)]
+    pub jwks_ca_file: Option<PathBuf>,
     /// Between two fetches of `jwks_url`. Default: 10 min. At least 1 s.
     #[serde(default = "jwks_refresh", with = "humantime_serde")]
     pub jwks_refresh: Duration,
@@ -99,6 +103,7 @@ impl Default for TokenConfig {
             hmac_secret: String::new(),
             jwks_file: None,
             jwks_url: None,
+            jwks_ca_file: None,
             jwks_refresh: jwks_refresh(),
             anonymous: false,
         }

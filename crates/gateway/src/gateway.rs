@@ -1,7 +1,7 @@
 //! The gateway as a library: build it, start it, publish through it, stop it.
 
 use crate::broker::{Broker, MemoryBroker, Published};
-use crate::config::{BrokerKind, GatewayConfig};
+use crate::config::{BrokerKind, GatewayConfig, TokenConfig};
 use crate::doors::Doors;
 use crate::driver::hook::Hooks;
 use crate::driver::jwks::{self, Source};
@@ -126,8 +126,11 @@ impl GatewayBuilder {
             asks_connect: config.hooks.connect.is_some(),
             tokens,
         };
-        let jwks_url = config.token.as_ref().and_then(|token| token.jwks_url.as_deref());
-        let keys = jwks_url.filter(|_| !own).map(Source::new).transpose()?;
+        let jwks = config.token.as_ref().filter(|_| !own);
+        let source = |token: &TokenConfig| {
+            token.jwks_url.as_deref().map(|url| Source::new(url, token.jwks_ca_file.as_deref()))
+        };
+        let keys = jwks.and_then(source).transpose()?;
         let tls = config.tls.as_ref().map(Tls::new).transpose()?;
         let metrics = Arc::new(Metrics::default());
         let hooks = Hooks::new(&config.hooks, &metrics)?;

@@ -11,6 +11,7 @@ use http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +33,9 @@ pub struct HooksConfig {
     pub publish: Option<HookConfig>,
     /// Headers of a client's request that hooks get too, such as `Cookie`. Default: none.
     pub headers: Vec<String>,
+    /// The authorities, PEM, one of which must have signed the certificates of `https` endpoints. Default: the system's.
+    /// Read when the gateway starts.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// One endpoint.
@@ -39,7 +43,7 @@ pub struct HooksConfig {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct HookConfig {
-    /// Where requests are posted to: `http://host:port/path`.
+    /// Where requests are posted to: `http://host:port/path`, or (with the feature `tls`) `https`.
     pub url: String,
     /// From the question to the end of the answer, the wait for its turn included. Default: 1 s. Then the client is refused.
     #[serde(default = "timeout", with = "humantime_serde")]
@@ -53,6 +57,11 @@ impl HookConfig {
     /// An endpoint with the default bounds.
     pub fn new(url: impl Into<String>) -> Self {
         Self { url: url.into(), timeout: timeout(), max_concurrent: concurrency() }
+    }
+
+    /// Whether its URL asks for encryption.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.url.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"))
     }
 }
 

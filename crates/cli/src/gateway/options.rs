@@ -112,6 +112,11 @@ const SETTINGS: &[Setting] = &[
     ),
     Setting("hooks.publish.timeout", Kind::Duration, "How long its answer may take [default: 1s]"),
     Setting("hooks.publish.max_concurrent", Kind::Number, "Questions to it under way at once [default: 64]"),
+    Setting(
+        "hooks.ca_file",
+        Kind::Text,
+        "Authorities, PEM, that https hooks are trusted by [default: the system's]",
+    ),
     Setting("hooks.headers", Kind::List, "Headers of a client's request that hooks get too [default: none]"),
     Setting("limits.max_connections", Kind::Number, "Open connections of all kinds [default: 100000]"),
     Setting("limits.max_connections_per_address", Kind::Number, "Of one address [default: 0, any number]"),
@@ -156,6 +161,11 @@ const SETTINGS: &[Setting] = &[
     Setting("token.hmac_secret", Kind::Secret, "The secret of HS256, HS384 and HS512 tokens [default: none]"),
     Setting("token.jwks_file", Kind::Text, "A JWKS document with public keys of tokens [default: none]"),
     Setting("token.jwks_url", Kind::Secret, "A URL of such a document [default: none]"),
+    Setting(
+        "token.jwks_ca_file",
+        Kind::Text,
+        "Authorities, PEM, that an https URL is trusted by [default: the system's]",
+    ),
     Setting("token.jwks_refresh", Kind::Duration, "Between two fetches of it [default: 10m]"),
     Setting("token.anonymous", Kind::Switch, "Whether clients without a token are let in [default: false]"),
     Setting(

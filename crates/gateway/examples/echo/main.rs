@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use ws::close::CloseCode;
 use ws::decode::{Decoder, Event};
+use ws::deflate::Agreed;
 use ws::{Opcode, encode, handshake};
 
 /// Autobahn's largest message, 16 MiB, and room above it.
@@ -47,12 +48,12 @@ async fn serve(mut stream: TcpStream) -> std::io::Result<()> {
             version: request.version.unwrap_or_default(),
             headers: request.headers,
         };
-        let deflate = handshake::offers_deflate(&parsed);
+        let deflate = handshake::offered_deflate(&parsed);
         let Ok(answer) = handshake::accept(&parsed, deflate) else { return Ok(()) };
         break (answer, deflate, head);
     };
     stream.write_all(&answer).await?;
-    let mut decoder = Decoder::new(MAX_MESSAGE).deflating(deflate);
+    let mut decoder = Decoder::new(MAX_MESSAGE).deflating(deflate.is_some());
     let mut bytes = read.split_off(head);
     loop {
         let mut rest = bytes.as_mut_slice();
@@ -79,11 +80,12 @@ async fn serve(mut stream: TcpStream) -> std::io::Result<()> {
 }
 
 /// What to say, and whether that is the last.
-fn answer_to(event: &Event<'_>, deflate: bool) -> (Option<Bytes>, bool) {
+fn answer_to(event: &Event<'_>, deflate: Option<Agreed>) -> (Option<Bytes>, bool) {
     match event {
         Event::Text(text) => {
             let frame = encode::text(text.as_bytes());
-            (Some(if deflate { ws::deflate::compressed(&frame).unwrap_or(frame) } else { frame }), false)
+            let covered = deflate.is_some_and(|agreed| agreed.covers(frame.len()));
+            (Some(if covered { ws::deflate::compressed(&frame).unwrap_or(frame) } else { frame }), false)
         }
         Event::Binary(data) => (Some(encode::frame(Opcode::Binary, data)), false),
         Event::Ping(payload) => (Some(encode::frame(Opcode::Pong, payload)), false),

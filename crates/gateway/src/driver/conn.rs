@@ -12,6 +12,7 @@ use crate::publication::Channel;
 use crate::wire::{Farewell, Protocol, raw};
 use crate::ws;
 use crate::ws::close::CloseCode;
+use crate::ws::deflate::Agreed;
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
@@ -37,8 +38,8 @@ pub(crate) struct Conn {
     /// Something was written since the last look.
     progress: AtomicBool,
     protocol: Protocol,
-    /// Whether publications may go out compressed.
-    deflate: bool,
+    /// How publications may go out compressed, if at all.
+    deflate: Option<Agreed>,
     bounds: Bounds,
     identity: OnceLock<Box<Identity>>,
     /// When the client's permission ends, in seconds since 1970; 0 for never.
@@ -85,7 +86,7 @@ impl Conn {
     /// Makes one for a protocol, with or without compression.
     pub(crate) fn new(
         socket: Socket,
-        (protocol, deflate): (Protocol, bool),
+        (protocol, deflate): (Protocol, Option<Agreed>),
         bounds: Bounds,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -291,7 +292,7 @@ impl Sink for Conn {
         self.protocol
     }
 
-    fn deflates(&self) -> bool {
+    fn deflate(&self) -> Option<Agreed> {
         self.deflate
     }
 

@@ -1,6 +1,8 @@
 //! Asks hooks over HTTP/1.1, on connections that are kept.
 
 use super::clock;
+use super::socket::Io;
+use super::tls::Outgoing;
 use crate::error::ConfigError;
 use crate::hooks::{Hook, HookConfig, HooksConfig, Question, Verdict};
 use crate::metrics::Metrics;
@@ -39,8 +41,14 @@ pub(crate) struct Hooks {
 impl Hooks {
     /// Checks the settings.
     pub(crate) fn new(config: &HooksConfig, metrics: &Arc<Metrics>) -> Result<Self, ConfigError> {
+        let all = [&config.connect, &config.publish, &config.subscribe];
+        let secure = all.into_iter().flatten().any(HookConfig::is_secure);
+        let blamed = if config.ca_file.is_some() { "hooks.ca_file" } else { "hooks" };
+        let outgoing = secure.then(|| Outgoing::new(blamed, config.ca_file.as_deref()));
+        let outgoing = outgoing.transpose()?.map(Arc::new);
         let endpoint = |key: &str, hook: &Option<HookConfig>| {
-            hook.as_ref().map(|hook| Endpoint::new(key, hook, metrics.clone())).transpose()
+            let made = hook.as_ref().map(|hook| Endpoint::new(key, hook, metrics.clone())).transpose()?;
+            Ok(made.map(|made| made.over(outgoing.as_ref())))
         };
         let header = |name: &String| {
             let bad =
@@ -83,6 +91,10 @@ impl Hooks {
 struct Endpoint {
     /// Host and port, as they are dialled.
     authority: String,
+    /// The host, as its certificate has to name it.
+    name: String,
+    /// For `https`.
+    secure: Option<Arc<Outgoing>>,
     host: HeaderValue,
     path: Uri,
     config: HookConfig,
@@ -99,10 +111,15 @@ impl fmt::Debug for Endpoint {
 
 impl Endpoint {
     fn new(key: &str, config: &HookConfig, metrics: Arc<Metrics>) -> Result<Self, ConfigError> {
-        let bad = || ConfigError::new(format!("{key}.url"), "must be http://host[:port]/path");
+        let bad = || ConfigError::new(format!("{key}.url"), "must be http[s]://host[:port]/path");
         let url: Uri = config.url.parse().map_err(|_bad| bad())?;
         let authority = url.authority().filter(|authority| !authority.as_str().contains('@'));
-        let (Some("http"), Some(authority)) = (url.scheme_str(), authority) else { return Err(bad()) };
+        let port = match url.scheme_str() {
+            Some("http") => 80,
+            Some("https") => 443,
+            _ => return Err(bad()),
+        };
+        let authority = authority.ok_or_else(bad)?;
         if config.max_concurrent == 0 || config.max_concurrent > Semaphore::MAX_PERMITS {
             return Err(ConfigError::new(format!("{key}.max_concurrent"), "must be at least 1"));
         }
@@ -111,7 +128,9 @@ impl Endpoint {
         }
         let path = url.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         Ok(Self {
-            authority: format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80)),
+            authority: format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(port)),
+            name: authority.host().trim_matches(['[', ']']).to_owned(),
+            secure: None,
             host: HeaderValue::from_str(authority.as_str()).map_err(|_bad| bad())?,
             path: path.parse().map_err(|_bad| bad())?,
             turns: Semaphore::new(config.max_concurrent),
@@ -119,6 +138,12 @@ impl Endpoint {
             config: config.clone(),
             metrics,
         })
+    }
+
+    /// Has it encrypt what is asked, where its URL says so.
+    fn over(mut self, outgoing: Option<&Arc<Outgoing>>) -> Self {
+        self.secure = outgoing.filter(|_| self.config.is_secure()).cloned();
+        self
     }
 
     async fn ask(&self, question: Question) -> Verdict {
@@ -164,9 +189,10 @@ impl Endpoint {
         let stream = TcpStream::connect(&self.authority).await.ok()?;
         // A question is one small write; a socket that refuses works all the same.
         drop(stream.set_nodelay(true));
-        let (mut sender, connection) = handshake(TokioIo::new(stream)).await.ok()?;
-        // It ends with its sender, or with the server.
-        tokio::spawn(async move { drop(connection.await) });
+        let mut sender = match &self.secure {
+            None => begin(stream).await?,
+            Some(secure) => begin(secure.connect(&self.name, stream).await.ok()?).await?,
+        };
         let response = sender.send_request(request).await.ok()?;
         Some((response, sender))
     }
@@ -188,4 +214,12 @@ impl Endpoint {
             idle.push(sender);
         }
     }
+}
+
+/// Begins to talk on a connection.
+async fn begin<S: Io + 'static>(stream: S) -> Option<SendRequest<Full<Bytes>>> {
+    let (sender, connection) = handshake(TokioIo::new(stream)).await.ok()?;
+    // It ends with its sender, or with the server.
+    tokio::spawn(async move { drop(connection.await) });
+    Some(sender)
 }

@@ -11,6 +11,7 @@ use http::{Request, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -52,15 +53,16 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Takes a URL apart.
-    pub(crate) fn new(url: &str) -> Result<Self, ConfigError> {
+    /// Takes a URL apart; for `https` the authorities of `own` are trusted, or the system's.
+    pub(crate) fn new(url: &str, own: Option<&Path>) -> Result<Self, ConfigError> {
         // It may hold a secret, so it is not repeated.
         let wrong = |problem: &'static str| ConfigError::new("token.jwks_url", problem);
         let uri: Uri = url.parse().map_err(|_no_uri| wrong("is no URL"))?;
         let host = uri.host().ok_or_else(|| wrong("has no host"))?.trim_matches(['[', ']']).to_owned();
+        let blamed = if own.is_some() { "token.jwks_ca_file" } else { "token.jwks_url" };
         let (port, secure) = match uri.scheme_str() {
             Some("http") => (80, None),
-            Some("https") => (443, Some(Outgoing::new("token.jwks_url")?)),
+            Some("https") => (443, Some(Outgoing::new(blamed, own)?)),
             _ => return Err(wrong("must begin with http:// or https://")),
         };
         Ok(Self { host, port: uri.port_u16().unwrap_or(port), secure, uri })
@@ -148,11 +150,11 @@ mod tests {
 
     #[test]
     fn urls_are_taken_apart() {
-        let source = Source::new("http://[::1]:81/keys?x=1").unwrap();
+        let source = Source::new("http://[::1]:81/keys?x=1", None).unwrap();
         assert_eq!((&*source.host, source.port), ("::1", 81));
-        assert_eq!(Source::new("http://auth.example.com/keys").unwrap().port, 80);
+        assert_eq!(Source::new("http://auth.example.com/keys", None).unwrap().port, 80);
         for wrong in ["", "keys.json", "ftp://h/secret", "http://", "/secret"] {
-            let error = Source::new(wrong).unwrap_err();
+            let error = Source::new(wrong, None).unwrap_err();
             assert_eq!(error.key(), "token.jwks_url");
             assert!(!error.to_string().contains("secret"), "{error}");
         }

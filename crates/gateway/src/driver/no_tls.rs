@@ -3,6 +3,7 @@
 use crate::config::TlsConfig;
 use crate::error::ConfigError;
 use std::io;
+use std::path::Path;
 use tokio::net::TcpStream;
 
 /// Never made.
@@ -29,7 +30,7 @@ impl Tls {
 pub(crate) enum Outgoing {}
 
 impl Outgoing {
-    pub(crate) fn new(key: &'static str) -> Result<Self, ConfigError> {
+    pub(crate) fn new(key: &'static str, _own: Option<&Path>) -> Result<Self, ConfigError> {
         Err(ConfigError::new(key, "needs TLS, and this program was built without the feature `tls`"))
     }
 

@@ -11,6 +11,7 @@ use crate::wire::machine::Machine;
 use crate::wire::pusher::session::Session as PusherSession;
 use crate::wire::{Protocol, centrifugo, pusher, raw, sse};
 use crate::ws::close::CloseCode;
+use crate::ws::deflate::Agreed;
 use crate::ws::encode;
 use crate::ws::handshake::{self, Head, Refusal};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -31,8 +32,8 @@ pub(super) struct Admitted {
     pub(super) answer: Bytes,
     pub(super) protocol: Protocol,
     pub(super) machine: Box<dyn Machine>,
-    /// Whether messages may be compressed.
-    pub(super) deflate: bool,
+    /// How messages may be compressed, if at all.
+    pub(super) deflate: Option<Agreed>,
 }
 
 /// The answer in place of a session.
@@ -116,7 +117,7 @@ fn sse_session(shared: &Arc<Shared>, head: &Head<'_>, channel: &str) -> Result<A
         answer: Bytes::from(answer),
         protocol: Protocol::Sse,
         machine: Box::new(machine),
-        deflate: false,
+        deflate: None,
     })
 }
 
@@ -153,9 +154,10 @@ fn check_origin(shared: &Shared, head: &Head<'_>) -> Result<(), Refused> {
     Err(refusal(403, "Forbidden", "this origin is not among the allowed ones"))
 }
 
-/// The answer that opens a WebSocket, and whether its messages may be compressed.
-fn websocket(shared: &Shared, head: &Head<'_>) -> Result<(Bytes, bool), Refused> {
-    let deflate = shared.config.session.compression && handshake::offers_deflate(head);
+/// The answer that opens a WebSocket, and how its messages may be compressed.
+fn websocket(shared: &Shared, head: &Head<'_>) -> Result<(Bytes, Option<Agreed>), Refused> {
+    let offered = || handshake::offered_deflate(head);
+    let deflate = shared.config.session.compression.then(offered).flatten();
     handshake::accept(head, deflate).map(|answer| (answer, deflate)).map_err(|why| match why {
         Refusal::BadKey | Refusal::BadRequest | Refusal::NoUpgrade => {
             refusal(400, "Bad Request", &why.to_string())

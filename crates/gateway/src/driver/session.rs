@@ -69,7 +69,7 @@ struct Activation {
 
 impl Task {
     pub(crate) fn new(shared: Arc<Shared>, conn: Arc<Conn>, machine: Box<dyn Machine>, shard: usize) -> Self {
-        let decoder = Decoder::new(shared.config.limits.max_message).deflating(conn.deflates());
+        let decoder = Decoder::new(shared.config.limits.max_message).deflating(conn.deflate().is_some());
         Self { shared, conn, machine, decoder, shard: shard as u32 }
     }
 

@@ -42,7 +42,7 @@ impl Tls {
     }
 }
 
-/// Encrypts what the gateway itself asks others, trusting the system's authorities.
+/// Encrypts what the gateway itself asks others, trusting the system's authorities or those of a file.
 pub(crate) struct Outgoing(TlsConnector);
 
 impl std::fmt::Debug for Outgoing {
@@ -52,11 +52,18 @@ impl std::fmt::Debug for Outgoing {
 }
 
 impl Outgoing {
-    /// Reads the system's authorities; `key` is the setting that asked for it.
-    pub(crate) fn new(key: &'static str) -> Result<Self, ConfigError> {
+    /// Reads the authorities of `own`, or the system's; `key` is the setting that is blamed.
+    pub(crate) fn new(key: &'static str, own: Option<&Path>) -> Result<Self, ConfigError> {
         let mut roots = RootCertStore::empty();
-        // Systems carry certificates that no library reads; what is left counts.
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if let Some(file) = own {
+            let wrong = |problem: String| ConfigError::new(key, format!("{}: {problem}", file.display()));
+            for authority in certificates(file).map_err(wrong)? {
+                roots.add(authority).map_err(|error| wrong(error.to_string()))?;
+            }
+        } else {
+            // Systems carry certificates that no library reads; what is left counts.
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
         if roots.is_empty() {
             return Err(ConfigError::new(key, "the system has no trusted certificate authority"));
         }
@@ -79,18 +86,22 @@ impl Outgoing {
     }
 }
 
+/// The certificates of a file, at least one, or what is wrong with it.
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let text = std::fs::read(file).map_err(|error| error.to_string())?;
+    let all: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&text).collect();
+    match all {
+        Ok(all) if all.is_empty() => Err("has no certificate in PEM".to_owned()),
+        all => all.map_err(|error| error.to_string()),
+    }
+}
+
 fn read(config: &TlsConfig) -> Result<ServerConfig, ConfigError> {
     let wrong = |key: &'static str| {
         move |file: &Path, problem: String| ConfigError::new(key, format!("{}: {problem}", file.display()))
     };
     let (cert, key) = (wrong("tls.cert_file"), wrong("tls.key_file"));
-    let text =
-        std::fs::read(&config.cert_file).map_err(|error| cert(&config.cert_file, error.to_string()))?;
-    let chain: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&text).collect();
-    let chain = chain.map_err(|error| cert(&config.cert_file, error.to_string()))?;
-    if chain.is_empty() {
-        return Err(cert(&config.cert_file, "has no certificate in PEM".to_owned()));
-    }
+    let chain = certificates(&config.cert_file).map_err(|problem| cert(&config.cert_file, problem))?;
     let text = std::fs::read(&config.key_file).map_err(|error| key(&config.key_file, error.to_string()))?;
     let secret = PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
         pem::Error::NoItemsFound => key(&config.key_file, "has no private key in PEM".to_owned()),

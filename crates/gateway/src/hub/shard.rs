@@ -8,6 +8,7 @@
 
 use crate::publication::{Channel, Epoch, Publication};
 use crate::wire::Protocol;
+use crate::ws::deflate::Agreed;
 use bytes::Bytes;
 use slab::Slab;
 use std::collections::HashMap;
@@ -22,9 +23,9 @@ const ADRIFT: u64 = u64::MAX;
 pub(crate) trait Sink {
     /// The protocol that the session speaks.
     fn protocol(&self) -> Protocol;
-    /// Whether publications may go out compressed.
-    fn deflates(&self) -> bool {
-        false
+    /// How publications may go out compressed, if at all.
+    fn deflate(&self) -> Option<Agreed> {
+        None
     }
     /// Queues a frame; a session that cannot take it closes itself.
     fn push(&self, frame: Bytes);
@@ -428,7 +429,7 @@ impl<S: Sink> Subscriber<S> {
         if spared || encoded.frame.is_empty() {
             return;
         }
-        let frame = if self.sink.deflates() { encoded.deflated() } else { &encoded.frame };
+        let frame = encoded.frame_for(self.sink.deflate());
         if alone {
             self.sink.write_now(frame);
         } else {

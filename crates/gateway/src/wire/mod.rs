@@ -10,6 +10,7 @@ use crate::hub::shard::Ended;
 use crate::publication::{Channel, Kind, Publication};
 use crate::ws;
 use crate::ws::close::CloseCode;
+use crate::ws::deflate::Agreed;
 use bytes::Bytes;
 use std::sync::OnceLock;
 
@@ -42,8 +43,11 @@ impl Encoded {
         Self { frame, except, deflated: OnceLock::new() }
     }
 
-    /// The frame for a WebSocket that takes compressed ones.
-    pub(crate) fn deflated(&self) -> &Bytes {
+    /// The frame for a WebSocket with what it agreed to.
+    pub(crate) fn frame_for(&self, agreed: Option<Agreed>) -> &Bytes {
+        if !agreed.is_some_and(|agreed| agreed.covers(self.frame.len())) {
+            return &self.frame;
+        }
         self.deflated.get_or_init(|| ws::deflate::compressed(&self.frame)).as_ref().unwrap_or(&self.frame)
     }
 }

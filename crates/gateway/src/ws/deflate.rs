@@ -14,8 +14,6 @@ const TAIL: [u8; 4] = [0, 0, 0xFF, 0xFF];
 /// Payloads below this many bytes are not worth it.
 const LEAST: usize = 128;
 const CHUNK: usize = 8 * 1024;
-/// The header that agrees: neither side remembers one message for the next.
-pub(crate) const AGREED: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
 
 thread_local! {
     static DEFLATE: RefCell<Compress> = RefCell::new(Compress::new(Compression::fast(), false));
@@ -29,33 +27,63 @@ pub(crate) enum Refused {
     TooBig,
 }
 
-/// Whether one of the offers of `Sec-WebSocket-Extensions` can be agreed to with [`AGREED`].
-pub(crate) fn acceptable(offers: &str) -> bool {
-    offers.split(',').any(|offer| {
-        let mut parts = offer.split(';').map(str::trim);
-        if parts.next() != Some("permessage-deflate") {
-            return false;
+/// What was agreed with a client: neither side remembers one message for the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Agreed {
+    /// The window, as a power of two, beyond which the client cannot look back; `None` when it did not say.
+    window: Option<u8>,
+}
+
+impl Agreed {
+    /// The header's value that agrees.
+    pub(crate) fn header(self) -> String {
+        let window = self.window.map_or_else(String::new, |bits| format!("; server_max_window_bits={bits}"));
+        format!("permessage-deflate; server_no_context_takeover; client_no_context_takeover{window}")
+    }
+
+    /// Whether a frame of `len` bytes may go out compressed.
+    ///
+    /// Compressed is one form for everybody, with the full window. A message that fits into a smaller one refers to nothing
+    /// outside of it all the same; a longer one goes out as it is, which the protocol allows for every message.
+    pub(crate) fn covers(self, len: usize) -> bool {
+        self.window.is_none_or(|bits| len <= 1 << bits)
+    }
+}
+
+/// The first of the offers of `Sec-WebSocket-Extensions` that can be agreed to.
+pub(crate) fn agree(offers: &str) -> Option<Agreed> {
+    offers.split(',').find_map(acceptable)
+}
+
+fn acceptable(offer: &str) -> Option<Agreed> {
+    let mut parts = offer.split(';').map(str::trim);
+    if parts.next() != Some("permessage-deflate") {
+        return None;
+    }
+    let mut agreed = Agreed { window: None };
+    let mut seen: Vec<&str> = Vec::new();
+    for part in parts {
+        let (name, value) = part
+            .split_once('=')
+            .map_or((part, None), |(name, value)| (name.trim(), Some(value.trim().trim_matches('"'))));
+        match name {
+            "client_no_context_takeover" | "server_no_context_takeover" if value.is_none() => {}
+            // Any window of the client can be read.
+            "client_max_window_bits" if value.is_none_or(|bits| window(bits).is_some()) => {}
+            "server_max_window_bits" => agreed.window = Some(window(value?)?),
+            _ => return None,
         }
-        let mut seen: Vec<&str> = Vec::new();
-        parts.all(|part| {
-            let (name, value) = part
-                .split_once('=')
-                .map_or((part, None), |(name, value)| (name.trim(), Some(value.trim().trim_matches('"'))));
-            let bits = value.and_then(|bits| bits.parse::<u8>().ok());
-            let fits = match name {
-                "client_no_context_takeover" | "server_no_context_takeover" => value.is_none(),
-                // Any window of the client can be read; ours is always the full one.
-                "client_max_window_bits" => {
-                    value.is_none() || bits.is_some_and(|bits| (8..=15).contains(&bits))
-                }
-                "server_max_window_bits" => bits == Some(15),
-                _ => false,
-            };
-            let twice = seen.contains(&name);
-            seen.push(name);
-            fits && !twice
-        })
-    })
+        if seen.contains(&name) {
+            return None;
+        }
+        seen.push(name);
+    }
+    Some(agreed)
+}
+
+/// A window between 8 and 15 bits, written as the standard wants it: without zeros or signs before it.
+fn window(bits: &str) -> Option<u8> {
+    (8..=15).find(|known: &u8| known.to_string() == bits)
 }
 
 /// The compressed form of a whole text frame without compression; `None` when it would not be smaller.
@@ -139,7 +167,7 @@ pub(crate) fn inflate(payload: &[u8], most: usize) -> Result<Vec<u8>, Refused> {
 
 #[cfg(test)]
 mod tests {
-    use super::{LEAST, Refused, acceptable, compressed, deflate, inflate};
+    use super::{Agreed, LEAST, Refused, agree, compressed, deflate, inflate};
     use crate::ws::encode;
     use proptest::prelude::*;
 
@@ -179,22 +207,41 @@ mod tests {
 
     #[test]
     fn offers() {
-        for (offer, good) in [
-            ("permessage-deflate", true),
-            ("permessage-deflate; client_max_window_bits", true),
-            ("permessage-deflate; client_max_window_bits=10; server_no_context_takeover", true),
-            ("permessage-deflate; server_max_window_bits=10, permessage-deflate", true),
-            ("permessage-deflate; server_max_window_bits=15", true),
-            ("x-webkit-deflate-frame", false),
-            ("permessage-deflate; server_max_window_bits=10", false),
-            ("permessage-deflate; client_max_window_bits=7", false),
-            ("permessage-deflate; unheard_of", false),
-            ("permessage-deflate; client_no_context_takeover; client_no_context_takeover", false),
-            ("permessage-deflate; client_no_context_takeover=1", false),
-            ("", false),
+        const PLAIN: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+        for (offer, agreed) in [
+            ("permessage-deflate", Some("")),
+            ("permessage-deflate; client_max_window_bits", Some("")),
+            ("permessage-deflate; client_max_window_bits=10; server_no_context_takeover", Some("")),
+            ("permessage-deflate; server_max_window_bits=10, permessage-deflate", Some("10")),
+            ("permessage-deflate; server_max_window_bits=15", Some("15")),
+            ("permessage-deflate; server_max_window_bits=\"8\"", Some("8")),
+            ("permessage-deflate; server_max_window_bits=7, permessage-deflate", Some("")),
+            ("x-webkit-deflate-frame", None),
+            ("permessage-deflate; server_max_window_bits", None),
+            ("permessage-deflate; server_max_window_bits=16", None),
+            ("permessage-deflate; server_max_window_bits=010", None),
+            ("permessage-deflate; server_max_window_bits=9; server_max_window_bits=9", None),
+            ("permessage-deflate; client_max_window_bits=7", None),
+            ("permessage-deflate; client_max_window_bits=+9", None),
+            ("permessage-deflate; unheard_of", None),
+            ("permessage-deflate; client_no_context_takeover; client_no_context_takeover", None),
+            ("permessage-deflate; client_no_context_takeover=1", None),
+            ("", None),
         ] {
-            assert_eq!(acceptable(offer), good, "{offer}");
+            let expected = agreed.map(|bits| match bits {
+                "" => PLAIN.to_owned(),
+                bits => format!("{PLAIN}; server_max_window_bits={bits}"),
+            });
+            assert_eq!(agree(offer).map(Agreed::header), expected, "{offer}");
         }
+    }
+
+    #[test]
+    fn a_small_window_covers_what_fits_into_it() {
+        let agreed = agree("permessage-deflate; server_max_window_bits=9").unwrap();
+        assert!(agreed.covers(512));
+        assert!(!agreed.covers(513));
+        assert!(agree("permessage-deflate").unwrap().covers(usize::MAX));
     }
 
     proptest! {

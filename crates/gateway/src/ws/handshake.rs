@@ -1,5 +1,6 @@
 //! The opening handshake (RFC 6455, section 4.2), on a request head that was read already.
 
+use super::deflate::Agreed;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -66,13 +67,13 @@ impl<'a> Head<'a> {
     }
 }
 
-/// Whether the client offers compression as we have it.
-pub(crate) fn offers_deflate(head: &Head<'_>) -> bool {
-    head.header("sec-websocket-extensions").is_some_and(super::deflate::acceptable)
+/// What can be agreed to of the compression that the client offers.
+pub(crate) fn offered_deflate(head: &Head<'_>) -> Option<Agreed> {
+    super::deflate::agree(head.header("sec-websocket-extensions")?)
 }
 
 /// Checks a handshake and gives the answer that opens the WebSocket; with `deflate` it agrees to compression.
-pub(crate) fn accept(head: &Head<'_>, deflate: bool) -> Result<Bytes, Refusal> {
+pub(crate) fn accept(head: &Head<'_>, deflate: Option<Agreed>) -> Result<Bytes, Refusal> {
     if head.method != "GET" || head.version != 1 || head.header("host").is_none() {
         return Err(Refusal::BadRequest);
     }
@@ -86,11 +87,8 @@ pub(crate) fn accept(head: &Head<'_>, deflate: bool) -> Result<Bytes, Refusal> {
     if STANDARD.decode(key).map(|key| key.len()) != Ok(16) {
         return Err(Refusal::BadKey);
     }
-    let agreed = if deflate {
-        format!("Sec-WebSocket-Extensions: {}\r\n", super::deflate::AGREED)
-    } else {
-        String::new()
-    };
+    let agreed = deflate
+        .map_or_else(String::new, |agreed| format!("Sec-WebSocket-Extensions: {}\r\n", agreed.header()));
     Ok(Bytes::from(format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {}\r\n{agreed}\r\n",
@@ -120,7 +118,7 @@ mod tests {
     fn check(method: &str, version: u8, fields: &[(&str, &str)]) -> Result<(), Refusal> {
         let headers: Vec<_> =
             fields.iter().map(|(name, value)| httparse::Header { name, value: value.as_bytes() }).collect();
-        accept(&Head { method, target: "/", version, headers: &headers }, false).map(drop)
+        accept(&Head { method, target: "/", version, headers: &headers }, None).map(drop)
     }
 
     #[test]

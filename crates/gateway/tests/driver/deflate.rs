@@ -11,8 +11,12 @@ use tokio::net::TcpStream;
 const OFFER: &str = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
 
 async fn open(address: SocketAddr) -> (TcpStream, String) {
+    offer(address, OFFER).await
+}
+
+async fn offer(address: SocketAddr, offer: &str) -> (TcpStream, String) {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(request("/connection/websocket", OFFER).as_bytes()).await.unwrap();
+    stream.write_all(request("/connection/websocket", offer).as_bytes()).await.unwrap();
     let head = read_head(&mut stream).await;
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     (stream, head)
@@ -69,6 +73,27 @@ async fn whoever_asks_for_it_gets_compressed_publications() {
     let push: serde_json::Value = serde_json::from_slice(&inflated(payload)).unwrap();
     assert_eq!(push, plain.json().await, "others get the same without");
     assert_eq!(push["push"]["pub"]["data"], text);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_with_a_small_window_gets_compressed_what_fits_into_it() {
+    let gateway = gateway().await;
+    let small = "Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=9\r\n";
+    let (mut stream, head) = offer(gateway.local_addr(), small).await;
+    assert!(head.contains("; server_max_window_bits=9\r\n"), "{head}");
+    let hello = "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"news\"}}";
+    stream.write_all(&encode(0xC1, &deflated(hello.as_bytes()))).await.unwrap();
+    frame(&mut stream).await;
+    for (times, first_byte) in [(40, 0xC1), (100, 0x81)] {
+        let text = "again and ".repeat(times);
+        gateway.handle().publish("news", json!(text).to_string()).await.unwrap();
+        let (first, payload) = frame(&mut stream).await;
+        assert_eq!(first, first_byte, "{times} times");
+        let plain = if first == 0xC1 { inflated(payload) } else { payload };
+        let push: serde_json::Value = serde_json::from_slice(&plain).unwrap();
+        assert_eq!(push["push"]["pub"]["data"], text);
+    }
     gateway.stop().await;
 }
 

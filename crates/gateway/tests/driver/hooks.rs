@@ -277,6 +277,38 @@ async fn an_application_that_is_down_or_slow_refuses_and_holds_nobody_else_up() 
     gateway.stop().await;
 }
 
+#[cfg(feature = "tls")]
+#[tokio::test]
+async fn an_application_is_asked_over_tls_when_its_authority_is_trusted() {
+    let application = Application::start(by_name).await;
+    let front = crate::front::Front::of(application.address).await;
+    let url = format!("https://localhost:{}/subscribe", front.port);
+    let trusts = |authority: std::path::PathBuf| {
+        gateway(&application, |config| {
+            config.hooks.connect = None;
+            config.hooks.subscribe = Some(HookConfig::new(url.clone()));
+            config.hooks.ca_file = Some(authority);
+        })
+    };
+    let trusting = trusts(front.authority()).await;
+    let mut peer = Peer::connect(trusting.local_addr()).await;
+    for channel in ["ask:yes", "ask:again"] {
+        assert!(peer.subscribe(channel).await["subscribe"].is_object());
+    }
+    assert_eq!(peer.subscribe("ask:no").await["error"]["code"], 1002);
+    assert_eq!(application.connections.load(Ordering::Relaxed), 1, "the connection is kept");
+    trusting.stop().await;
+
+    // One that somebody else stands for is told nothing.
+    let other = crate::front::Front::of(application.address).await;
+    let asked = application.asked.lock().len();
+    let wary = trusts(other.authority()).await;
+    let mut peer = Peer::connect(wary.local_addr()).await;
+    assert_eq!(peer.subscribe("ask:yes").await["error"]["code"], 100);
+    assert_eq!(application.asked.lock().len(), asked);
+    wary.stop().await;
+}
+
 #[tokio::test]
 async fn settings_that_ask_nobody_are_refused() {
     let refused = async |change: fn(&mut GatewayConfig)| {
@@ -288,7 +320,7 @@ async fn settings_that_ask_nobody_are_refused() {
     assert!(error.contains("channels.subscribe"), "{error}");
     let error = refused(|config| config.channels.history = Access::Hook).await;
     assert!(error.contains("history"), "{error}");
-    for url in ["https://h/", "h", "http://", "http://user:secret@h/", "/path"] {
+    for url in ["wss://h/", "h", "http://", "http://user:secret@h/", "/path"] {
         let mut config = config();
         config.hooks.connect = Some(HookConfig::new(url));
         let error = Gateway::builder().config(config).start().await.unwrap_err().to_string();

@@ -117,6 +117,32 @@ async fn keys_come_from_a_url_and_outlive_its_troubles() {
     gateway.stop().await;
 }
 
+#[cfg(feature = "tls")]
+#[tokio::test]
+async fn keys_come_encrypted_from_a_server_whose_authority_is_trusted() {
+    let signer = Signer::new("a");
+    let server = Server::default();
+    server.says("200 OK", &signer.document());
+    let front = crate::front::Front::of(server.start().await).await;
+    let url = format!("https://localhost:{}/keys?of=us", front.port);
+    let mut settings = config();
+    let token = TokenConfig { jwks_url: Some(url), ..TokenConfig::default() };
+    settings.token = Some(TokenConfig { jwks_ca_file: Some(front.authority()), ..token.clone() });
+    let gateway = with(settings.clone()).await;
+    until_let_in(gateway.local_addr(), &signer).await;
+    gateway.stop().await;
+
+    // Another authority signs nothing here: its keys are not even asked for.
+    let other = crate::front::Front::of("127.0.0.1:1".parse().unwrap()).await;
+    settings.token = Some(TokenConfig { jwks_ca_file: Some(other.authority()), ..token });
+    let asked = server.asked.load(Ordering::Relaxed);
+    let gateway = with(settings).await;
+    crate::start::until("an attempt that fails", || front.refused.load(Ordering::Relaxed) > 0).await;
+    assert!(!is_let_in(gateway.local_addr(), &signer).await);
+    assert_eq!(server.asked.load(Ordering::Relaxed), asked);
+    gateway.stop().await;
+}
+
 #[tokio::test]
 async fn a_url_that_is_none_is_named() {
     for url in ["keys.json", "ftp://h/keys"] {

@@ -11,6 +11,8 @@
 mod browser;
 mod centrifugo;
 mod deflate;
+#[cfg(feature = "tls")]
+mod front;
 mod hooks;
 mod hostile;
 mod http;
