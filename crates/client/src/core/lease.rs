@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use evenkeel_pool::{Lane, Lease as PoolLease, Outcome};
+use evenkeel_pool::{Failure, Lane, Lease as PoolLease, Outcome};
 use evenkeel_protocol::{Command, Reply, command::LaneRefusal};
 
 use super::{CallOptions, Core, PendingAll, PendingExec, blocking, failure};
@@ -63,6 +63,10 @@ impl Lease {
         match outcome {
             Outcome::Reply(reply) => Ok(vec![reply]),
             Outcome::Replies(replies) => Ok(replies),
+            // The connection had ended before: the client has not.
+            Outcome::Failed(Failure::Closed) if !core.is_closed() => {
+                Err(Error::lost(lane.endpoint(), Executed::No, None))
+            }
             Outcome::Failed(failure) => Err(failure::command(failure, &lane, patience, core.config())),
             // A connection that was lost is not the same connection any more: its state is gone.
             _ => Err(Error::lost(lane.endpoint(), Executed::Maybe, None)),

@@ -50,3 +50,17 @@ async fn a_lease_of_a_server_that_stays_away_ends_in_time_and_says_why() {
     let error = tokio::time::timeout(PATIENCE, client.lease()).await.unwrap().unwrap_err();
     assert_eq!((error.kind(), error.executed()), (ErrorKind::Connect, Executed::No), "{error}");
 }
+
+#[tokio::test]
+async fn a_lease_whose_connection_has_gone_says_so_and_not_that_the_client_is_closed() {
+    let server = EmbeddedServer::start().await.unwrap();
+    let proxy = Proxy::start(server.addr()).await.unwrap();
+    let client = Client::connect(format!("redis://{}", proxy.addr())).await.unwrap();
+    let mut lease = client.lease().await.unwrap();
+    proxy.handle().reset_all();
+    // The first one may be on its way when the connection goes; the next finds it gone.
+    let first = lease.cmd("PING").query::<String>().await.unwrap_err();
+    let next = lease.cmd("PING").query::<String>().await.unwrap_err();
+    assert_eq!((first.kind(), next.kind()), (ErrorKind::Lost, ErrorKind::Lost), "{first}; {next}");
+    assert_eq!(next.executed(), Executed::No, "{next}");
+}
