@@ -5,13 +5,16 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use evenkeel_client::{Error, Executed};
 
 /// Messages are printed for the first few of each kind.
 const SHOWN: u64 = 5;
+
+/// A killed server has loaded its data by then.
+const LOADS: Duration = Duration::from_secs(5);
 
 /// What the client said of one command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +100,12 @@ impl Tally {
 
     pub(crate) fn begins(&self, trouble: &'static str) {
         *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some((trouble, Instant::now()));
+    }
+
+    /// Whether the server was killed a moment ago: it touches what is watched while it loads its data.
+    pub(crate) fn loads(&self) -> bool {
+        let latest = *self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        latest.is_some_and(|(trouble, at)| trouble == "sigkill" && at.elapsed() < LOADS)
     }
 
     fn show(&self, counter: &AtomicU64, kind: &str, what: std::fmt::Arguments<'_>) {

@@ -217,7 +217,11 @@ async fn watcher(client: &Client, tally: &Tally, number: u64) {
         least = least.max(seen);
         let written: Result<Option<(bool,)>, Error> = lease.transaction().set(&key, seen + 1).await;
         match tally.note(&written) {
-            Said::Done if matches!(written, Ok(None)) && doubt.is_none_or(|since| since.elapsed() > LATE) => {
+            Said::Done
+                if matches!(written, Ok(None))
+                    && doubt.is_none_or(|since| since.elapsed() > LATE)
+                    && !tally.loads() =>
+            {
                 let stands = client.get::<Option<i64>>(&key).await;
                 tally.wrong(format_args!(
                     "{key} changed, and nobody else writes it: it was {seen}, is {stands:?}, must be from {least} to {most}"
