@@ -122,18 +122,25 @@ impl Tally {
         *self.troubles.lock().unwrap_or_else(PoisonError::into_inner).entry(trouble).or_default() += 1;
     }
 
+    /// Every count by its name.
+    fn counts(&self) -> [(&'static str, u64); 10] {
+        [
+            ("commands", &self.commands),
+            ("cancelled", &self.cancelled),
+            ("failed", &self.failed),
+            ("unknown", &self.unknown),
+            ("wrong", &self.wrong),
+            ("doubled", &self.doubled),
+            ("lost", &self.lost),
+            ("messages", &self.messages),
+            ("gaps", &self.gaps),
+            ("silent_gaps", &self.silent),
+        ]
+        .map(|(name, counter)| (name, of(counter)))
+    }
+
     pub(crate) fn line(&self) -> String {
-        format!(
-            "{} commands, {} failed, {} unknown, {} wrong, {} doubled, {} lost, {} messages, {} silent gaps",
-            of(&self.commands),
-            of(&self.failed),
-            of(&self.unknown),
-            of(&self.wrong),
-            of(&self.doubled),
-            of(&self.lost),
-            of(&self.messages),
-            of(&self.silent),
-        )
+        self.counts().map(|(name, count)| format!("{name} {count}")).join(", ")
     }
 
     /// Whether every promise held; in calm nothing may fail either.
@@ -149,19 +156,7 @@ impl Tally {
         let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
         let troubles: Vec<String> =
             troubles.iter().map(|(name, count)| format!(r#""{name}":{count}"#)).collect();
-        format!(
-            r#""commands":{},"cancelled":{},"failed":{},"unknown":{},"wrong":{},"doubled":{},"lost":{},"messages":{},"gaps":{},"silent_gaps":{},"troubles":{{{}}}"#,
-            of(&self.commands),
-            of(&self.cancelled),
-            of(&self.failed),
-            of(&self.unknown),
-            of(&self.wrong),
-            of(&self.doubled),
-            of(&self.lost),
-            of(&self.messages),
-            of(&self.gaps),
-            of(&self.silent),
-            troubles.join(","),
-        )
+        let counts = self.counts().map(|(name, count)| format!(r#""{name}":{count}"#)).join(",");
+        format!(r#"{counts},"troubles":{{{}}}"#, troubles.join(","))
     }
 }

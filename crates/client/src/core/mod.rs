@@ -251,11 +251,6 @@ impl Core {
     }
 
     pub(crate) async fn lease(self: &Arc<Self>) -> Result<Lease, Error> {
-        // Most find one at once, without a look at the clock.
-        let idle = self.routes().first().and_then(|node| node.leases().try_acquire());
-        if let Some(lease) = idle {
-            return Ok(Lease::new(Arc::clone(self), lease));
-        }
         let node = self.routes().first().cloned().ok_or_else(|| Error::closed(Executed::No))?;
         let lease = node.lend(&self.config, || self.is_current(&node)).await?;
         Ok(Lease::new(Arc::clone(self), lease))

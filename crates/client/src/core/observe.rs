@@ -94,6 +94,11 @@ impl Observer {
         }
     }
 
+    fn gap_on(&self, link: LinkId, may_repeat: bool) {
+        let names = self.names.of(link);
+        self.pubsub.gap(may_repeat, |family, name| names.contains(&(kind_of(family), name.clone())));
+    }
+
     fn pushed(&self, info: &Arc<ConnInfo>, push: &Reply, during_handshake: bool) {
         let Some(push) = push.frame().ok().as_ref().and_then(Push::read) else { return };
         if matches!(push, Push::Maintenance(_) | Push::MalformedMaintenance(_)) {
@@ -163,8 +168,7 @@ impl LinkObserver for Observer {
 
     /// Told here, as messages are: by way of the composing task it would come behind messages that lie behind the gap.
     fn gap(&self, link: LinkId, gap: GapInfo) {
-        let names = self.names.of(link);
-        self.pubsub.gap(gap.may_repeat, |family, name| names.contains(&(kind_of(family), name.clone())));
+        self.gap_on(link, gap.may_repeat);
     }
 
     fn push(&self, _link: LinkId, info: &Arc<ConnInfo>, push: Reply, during_handshake: bool) {
@@ -186,5 +190,50 @@ impl LinkObserver for Observer {
 
     fn closed(&self, _link: LinkId, info: &Arc<ConnInfo>, _by_peer: bool) {
         self.tell(Observed::Closed { info: Arc::clone(info) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        Delivery,
+        pubsub::{Family, Subscription},
+    };
+
+    #[tokio::test]
+    async fn a_gap_comes_before_what_lies_behind_it_however_busy_the_composing_task_is() {
+        const LINK: LinkId = LinkId(1);
+        let (tx, _nobody_takes) = mpsc::channel(1);
+        let pubsub = Arc::new(PubSub::new(1 << 20, 100));
+        let observer = Observer::new(tx, Arc::clone(&pubsub));
+        let name = Bytes::from_static(b"news");
+        observer.names().add(LINK, (ChannelKind::Channel, name.clone()));
+        let mut subscription = Subscription::open(&pubsub, Duration::from_secs(1));
+        let confirm = async {
+            drop(pubsub.take_changes());
+            observer.confirmed(LINK, ChannelKind::Channel, name.clone());
+        };
+        let asked = subscription.add(vec![(Family::Channel, name.clone())], Duration::from_secs(1));
+        tokio::join!(asked, confirm).0.unwrap();
+        let message = |payload: &'static str| Push::Message {
+            sharded: false,
+            channel: name.clone(),
+            payload: Bytes::from_static(payload.as_bytes()),
+        };
+        observer.message(LINK, message("before"));
+        observer.gap_on(LINK, false);
+        observer.gap_on(LinkId(2), false);
+        observer.message(LINK, message("behind"));
+        let heard: Vec<String> = std::iter::from_fn(|| subscription.try_recv())
+            .filter_map(|delivery| match delivery {
+                Delivery::Message { payload, .. } => Some(String::from_utf8_lossy(&payload).into_owned()),
+                Delivery::Gap { .. } => Some("gap".to_owned()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(heard, ["before", "gap", "behind"]);
     }
 }

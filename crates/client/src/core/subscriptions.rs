@@ -33,7 +33,7 @@ impl Names {
         self.0.lock().get(&link).cloned().unwrap_or_default()
     }
 
-    fn add(&self, link: LinkId, name: Wanted) {
+    pub(super) fn add(&self, link: LinkId, name: Wanted) {
         self.0.lock().entry(link).or_default().insert(name);
     }
 

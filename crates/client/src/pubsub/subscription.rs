@@ -79,7 +79,7 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    fn open(pubsub: &Arc<PubSub>, timeout: Duration) -> Self {
+    pub(crate) fn open(pubsub: &Arc<PubSub>, timeout: Duration) -> Self {
         let (id, subscriber) = pubsub.open();
         Self { pubsub: Arc::clone(pubsub), id, subscriber, names: BTreeSet::new(), timeout }
     }
@@ -152,7 +152,7 @@ impl Subscription {
         self.pubsub.leave(self.id, names);
     }
 
-    async fn add(&mut self, names: Vec<Name>, timeout: Duration) -> Result<(), Error> {
+    pub(crate) async fn add(&mut self, names: Vec<Name>, timeout: Duration) -> Result<(), Error> {
         self.names.extend(names.iter().cloned());
         self.pubsub.join(self.id, &self.subscriber, &names);
         let settled = poll_fn(|cx| self.subscriber.poll_settled(cx));

@@ -243,3 +243,15 @@ async fn after_a_renewal_nothing_that_was_open_is_lent_again() {
     drop(pool.acquire().await.unwrap());
     assert_eq!((pool.idle(), memory.dialed.load(Ordering::Relaxed)), (1, 3));
 }
+
+#[tokio::test]
+async fn a_lease_belongs_to_the_configured_endpoint_wherever_it_was_dialled() {
+    let memory = Arc::new(Memory::default());
+    let pool = pool(&memory, LeaseConfig::default());
+    let (configured, target) = (Endpoint::new("memory", 1), Endpoint::new("target", 1));
+    pool.redirect(&target);
+    let lease = pool.acquire().await.unwrap();
+    let info = lease.lane().info().unwrap();
+    assert_eq!((&info.home, &info.endpoint), (&configured, &target));
+    assert_eq!(lease.lane().home(), configured);
+}
