@@ -64,7 +64,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     fs::write(&spec, settings.to_string()).map_err(Failure::of("writing the suite's settings"))?;
     let log = suite.folder.join("log");
     let watch = Stopwatch::start();
-    println!("running (all cases take a quarter of an hour)");
+    println!("running (all cases take some ten minutes)");
     let out = fs::File::create(&log).map_err(Failure::of("making the suite's log"))?;
     let err = out.try_clone().map_err(Failure::of("making the suite's log"))?;
     let mut client = process::program(&suite.python);

@@ -13,6 +13,8 @@ use crate::{ConnId, HandoffCause, HandoffId, MoveError, ids::Site};
 
 /// A server that announces more than this has its units wrong.
 pub(crate) const MAX_GRACE: Duration = Duration::from_secs(600);
+/// The spread of those who were told that no time is left: that of the shortest grace there is, a second.
+const SPENT_JITTER: Duration = Duration::from_millis(50);
 /// The widest spread of clients over the start of one move.
 const MAX_JITTER: Duration = Duration::from_millis(500);
 /// Sockets were seen to be closed up to 4 s after the announced end (measured); told again until then, it is a repeat.
@@ -49,8 +51,19 @@ pub(crate) struct Plan {
     pub(crate) seq: Option<u64>,
     pub(crate) target: Option<Endpoint>,
     pub(crate) grace: Duration,
-    /// Nobody said how long: the grace is a guess, until somebody does.
-    pub(crate) guessed: bool,
+    pub(crate) known: Known,
+}
+
+/// How the grace of a plan is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// It was said.
+    Said,
+    /// Nobody said how long: it is a guess, until somebody does.
+    Guessed,
+    /// Those who came late were told that nothing is left of it: the close may come at any moment, so everything that can be
+    /// done is done at once. When it comes is a guess, since servers round down and close late.
+    Spent,
 }
 
 /// When what happens in a handoff.
@@ -79,6 +92,7 @@ impl Timetable {
     pub(crate) fn new(now: Instant, plan: &Plan, drawn: impl Fn(Duration) -> Duration) -> Self {
         let grace = plan.grace.min(MAX_GRACE);
         let jitter = match plan.cause {
+            _ if plan.known == Known::Spent => drawn(SPENT_JITTER),
             HandoffCause::Moving | HandoffCause::Vanished => drawn((grace / 20).min(MAX_JITTER)),
             HandoffCause::Drain | HandoffCause::Topology => Duration::ZERO,
         };
@@ -86,6 +100,7 @@ impl Timetable {
         let quiet_lead = (grace / 300).clamp(MIN_LEAD, MAX_LEAD).min(grace);
         let margin = (grace / 20).clamp(MIN_MARGIN, MAX_MARGIN).max(quiet_lead).min(grace / 4);
         let name_at = match (plan.cause, &plan.target) {
+            _ if plan.known == Known::Spent => now + jitter,
             // The name is right by half of the grace at the earliest (measured); the jitter spreads the fleet before it.
             (HandoffCause::Moving, None) => now + (grace / 2).saturating_sub(jitter),
             // A target that is dead says nothing about the name: the later, the more likely it is right.
@@ -411,7 +426,7 @@ mod tests {
             seq: Some(1),
             target: target.then(|| Endpoint::new("t", 1)),
             grace: Duration::from_millis(grace_ms),
-            guessed: false,
+            known: Known::Said,
         };
         let at = Timetable::new(now, &plan, |most| drawn.min(most));
         let ms = |instant: Instant| (instant - now).as_millis();

@@ -10,7 +10,7 @@ use evenkeel_protocol::{Endpoint, Notice};
 
 use super::{
     HandoffEngine,
-    handoff::{Handoff, MAX_GRACE, MAX_MOVES, Member, NameState, Plan, State, Timetable},
+    handoff::{Handoff, Known, MAX_GRACE, MAX_MOVES, Member, NameState, Plan, State, Timetable},
     jitter,
     names::is_name,
     windows::Extent,
@@ -80,7 +80,11 @@ impl HandoffEngine {
             seq,
             target,
             grace: lasts.min(MAX_GRACE),
-            guessed: said.is_none(),
+            known: match (said, grace) {
+                (Some(_), _) => Known::Said,
+                (None, Some(_)) => Known::Spent,
+                (None, None) => Known::Guessed,
+            },
         };
         let until = now + plan.grace + MOVING_TAIL;
         self.open_window(origin.endpoint.clone(), Family::Moving, seq, Extent::Unknown, until);
@@ -91,8 +95,11 @@ impl HandoffEngine {
     /// A handoff whose grace was guessed goes by the one that another connection was told.
     fn grace_said(&mut self, now: Instant, id: HandoffId, grace: Duration) {
         let seed = self.seed;
-        let Some(handoff) = self.handoffs.get_mut(&id).filter(|handoff| handoff.plan.guessed) else { return };
-        handoff.plan.guessed = false;
+        let Some(handoff) = self.handoffs.get_mut(&id).filter(|handoff| handoff.plan.known != Known::Said)
+        else {
+            return;
+        };
+        handoff.plan.known = Known::Said;
         handoff.plan.grace = grace.min(MAX_GRACE);
         handoff.at = Timetable::new(now, &handoff.plan, |most| jitter::uniform(seed, id.0, most));
         let at = handoff.at;
@@ -223,7 +230,7 @@ impl HandoffEngine {
             .filter(|conn| conn.origin.endpoint == *endpoint && !conn.draining)
             .map(|conn| conn.origin.site())
             .collect();
-        let plan = Plan { cause, endpoint: endpoint.clone(), seq: None, target, grace, guessed: false };
+        let plan = Plan { cause, endpoint: endpoint.clone(), seq: None, target, grace, known: Known::Said };
         self.start(now, plan, &sites, None);
     }
 
@@ -238,7 +245,12 @@ impl HandoffEngine {
             .handoffs
             .values()
             .filter(|handoff| handoff.plan.endpoint.host() == name && now < handoff.at.close_at)
-            .flat_map(addresses_of)
+            .flat_map(|handoff| {
+                // What had left DNS and is named again has not vanished.
+                let vanished = handoff.plan.cause == HandoffCause::Vanished;
+                let is_back = move |address: &IpAddr| vanished && addresses.contains(address);
+                addresses_of(handoff).into_iter().filter(move |address| !is_back(address))
+            })
             .collect();
         for handoff in self.handoffs.values_mut().filter(|handoff| handoff.plan.endpoint.host() == name) {
             let mut retiring = addresses_of(handoff);
@@ -289,7 +301,7 @@ impl HandoffEngine {
                 seq: None,
                 target: None,
                 grace: VANISHED_GRACE,
-                guessed: false,
+                known: Known::Said,
             };
             self.start(now, plan, &sites, None);
         }

@@ -692,3 +692,32 @@ fn a_server_that_is_a_target_again_does_not_retire_any_more() {
     script.until(14_000);
     assert_eq!(script.moves().len(), before, "{:?}", script.moves());
 }
+
+#[test]
+fn with_no_time_left_the_name_is_dialled_at_once() {
+    let mut script = Script::open(1);
+    assert!(matches!(script.hear(0, &at(1, OLD), moving(1, 0, None)), Outcome::HandoffStarted(_)));
+    script.until(51);
+    assert_eq!(script.moved_to(), [(1, NAME.into())]);
+}
+
+#[test]
+fn an_address_that_dns_names_again_has_not_vanished() {
+    let mut script = Script::open(1);
+    script.hear(5_000, &at(1, OLD), migrating(1, &["1"]));
+    script.hear(10_000, &at(1, OLD), migrated(2, &["1"]));
+    let answer = |to: &str| Input::DnsAnswer { name: "cache.test".into(), addresses: vec![ip(to)] };
+    script.input(10_010, answer(OLD.trim_end_matches(":6379")));
+    for ms in [12_010, 14_010, 16_010] {
+        script.input(ms, answer("10.0.0.9"));
+    }
+    script.until(16_500);
+    assert_eq!(script.moves().len(), 1, "{:?}", script.moves());
+    script.switched(16_510, 1, at(2, "10.0.0.9:6379"));
+    // It was there for a moment only: the way back is the way out.
+    script.hear(17_000, &at(2, "10.0.0.9:6379"), moving(3, 15, None));
+    script.input(18_000, answer("10.0.0.1"));
+    script.until(18_001);
+    let (_, conn, to) = script.moves().last().unwrap().clone();
+    assert_eq!((conn, to), (2, format!("{NAME} at 10.0.0.1")));
+}
