@@ -1,6 +1,6 @@
 //! Who waits so that order survives (P7): commands of a slot whose earlier commands are still owed elsewhere.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use bytes::BytesMut;
 
@@ -11,32 +11,60 @@ use super::queue_state::{Entry, MANY_SLOTS};
 pub(super) struct Deferred {
     pub(super) entry: Entry,
     pub(super) wire: BytesMut,
+    /// It was sent once already, so nobody can say that it did not run.
+    again: bool,
+}
+
+impl Deferred {
+    pub(super) fn new(entry: Entry, wire: BytesMut) -> Self {
+        Self { entry, wire, again: false }
+    }
 }
 
 /// What stands in the way of one slot's commands.
 #[derive(Debug, Default)]
-struct Blocked {
+struct Line {
     /// Replies owed by a connection that was moved away from.
     owed: usize,
-    /// Commands that may be sent again, by their place in the order; `Some` once the caller has handed them in.
-    resend: BTreeMap<u64, Option<Deferred>>,
-    /// Commands that came later.
-    waiting: VecDeque<Deferred>,
+    /// Commands by their place in the order; `None` for one that was given back, until its caller decides.
+    waiting: BTreeMap<u64, Option<Deferred>>,
+}
+
+impl Line {
+    fn is_clear(&self) -> bool {
+        self.owed == 0 && self.waiting.is_empty()
+    }
+
+    fn first(&self) -> Option<u64> {
+        self.waiting.first_key_value().map(|(place, _)| *place)
+    }
+
+    /// Whether everything before `place` is done.
+    fn lets_pass(&self, place: u64) -> bool {
+        self.owed == 0 && self.first().is_none_or(|first| first > place)
+    }
+
+    /// Takes the first one, when nothing is owed, it is decided and `may_go` agrees.
+    fn take_first(&mut self, may_go: impl FnOnce(&Entry) -> bool) -> Option<Deferred> {
+        let first = self.waiting.first_entry().filter(|_| self.owed == 0)?;
+        let ready = first.get().as_ref().is_some_and(|deferred| may_go(&deferred.entry));
+        if ready { first.remove() } else { None }
+    }
 }
 
 /// The slots that are not free to go on. Empty outside handoffs, holds and retries, and asked about only by `is_empty` then.
 #[derive(Debug, Default)]
 pub(super) struct Order {
-    blocked: BTreeMap<u16, Blocked>,
+    lines: BTreeMap<u16, Line>,
+    /// Units of several slots: what comes later waits for them, whatever its slot, and they wait for all that came before.
+    many: Line,
     /// Writes are held back (a planned failover is under way).
     holding: bool,
-    /// Bytes that wait here.
-    bytes: usize,
 }
 
 impl Order {
     pub(super) fn is_empty(&self) -> bool {
-        self.blocked.is_empty() && !self.holding
+        self.lines.is_empty() && self.many.is_clear() && !self.holding
     }
 
     pub(super) fn is_holding(&self) -> bool {
@@ -46,49 +74,44 @@ impl Order {
     /// Whether a new command must wait.
     pub(super) fn must_wait(&self, slot: u16, may_write: bool) -> bool {
         (self.holding && may_write)
-            || self.blocked.contains_key(&slot)
-            || self.blocked.contains_key(&MANY_SLOTS)
-            || (slot == MANY_SLOTS && !self.blocked.is_empty())
+            || self.lines.contains_key(&slot)
+            || !self.many.is_clear()
+            || (slot == MANY_SLOTS && !self.lines.is_empty())
     }
 
-    /// Puts a command behind what blocks its slot.
+    fn line(&mut self, slot: u16) -> &mut Line {
+        if slot == MANY_SLOTS { &mut self.many } else { self.lines.entry(slot).or_default() }
+    }
+
+    /// Puts a command where its place is: behind what came before it, and before what has come since.
     pub(super) fn wait(&mut self, deferred: Deferred) {
-        self.bytes += deferred.wire.len();
-        // Behind a unit of many slots everything waits in one line, whatever its own slot.
-        let line = if self.blocked.contains_key(&MANY_SLOTS) { MANY_SLOTS } else { deferred.entry.slot };
-        self.blocked.entry(line).or_default().waiting.push_back(deferred);
+        self.line(deferred.entry.slot).waiting.insert(deferred.entry.seq, Some(deferred));
     }
 
     /// A reply of this slot is still owed by a connection that takes nothing new.
     pub(super) fn owe(&mut self, slot: u16) {
-        self.blocked.entry(slot).or_default().owed += 1;
+        self.line(slot).owed += 1;
     }
 
     /// A reply that was owed is in, or will never come.
     pub(super) fn settle(&mut self, slot: u16) {
-        if let Some(blocked) = self.blocked.get_mut(&slot) {
-            blocked.owed = blocked.owed.saturating_sub(1);
-        }
+        let line = self.line(slot);
+        line.owed = line.owed.saturating_sub(1);
     }
 
     /// The command at this place may be sent again: later ones of its slot wait for the caller's decision.
     pub(super) fn expect_resend(&mut self, slot: u16, seq: u64) {
-        self.blocked.entry(slot).or_default().resend.insert(seq, None);
+        self.line(slot).waiting.insert(seq, None);
     }
 
     /// The caller sends it again.
-    pub(super) fn resend(&mut self, seq: u64, deferred: Deferred) {
-        self.bytes += deferred.wire.len();
-        self.blocked.entry(deferred.entry.slot).or_default().resend.insert(seq, Some(deferred));
+    pub(super) fn resend(&mut self, deferred: Deferred) {
+        self.wait(Deferred { again: true, ..deferred });
     }
 
     /// The caller does not send it again.
     pub(super) fn forget(&mut self, slot: u16, seq: u64) {
-        if let Some(blocked) = self.blocked.get_mut(&slot)
-            && let Some(Some(deferred)) = blocked.resend.remove(&seq)
-        {
-            self.bytes = self.bytes.saturating_sub(deferred.wire.len());
-        }
+        self.line(slot).waiting.remove(&seq);
     }
 
     pub(super) fn hold(&mut self) {
@@ -99,81 +122,57 @@ impl Order {
         self.holding = false;
     }
 
-    /// Takes the commands of `slot` that may go now, in order.
+    /// Takes what may go now because something of `slot` is settled, in order.
     pub(super) fn take_ready(&mut self, slot: u16, out: &mut Vec<Deferred>) {
-        self.take_line(slot, out);
-        if slot != MANY_SLOTS && self.blocked.len() == 1 {
-            self.take_line(MANY_SLOTS, out);
+        if slot == MANY_SLOTS || !self.many.is_clear() {
+            return self.take_all_ready(out);
         }
+        self.take_line(slot, out);
     }
 
     fn take_line(&mut self, slot: u16, out: &mut Vec<Deferred>) {
-        if slot == MANY_SLOTS && self.blocked.len() > 1 {
-            return;
+        let Self { lines, many, holding } = self;
+        let Some(line) = lines.get_mut(&slot) else { return };
+        let may_go = |entry: &Entry| !(*holding && entry.may_write) && many.lets_pass(entry.seq);
+        out.extend(std::iter::from_fn(|| line.take_first(may_go)));
+        if line.is_clear() {
+            lines.remove(&slot);
         }
-        let Some(blocked) = self.blocked.get_mut(&slot) else { return };
-        if blocked.owed > 0 {
-            return;
-        }
-        let from = out.len();
-        while let Some(first) = blocked.resend.first_entry() {
-            if first.get().is_none() {
-                break;
-            }
-            if let Some(deferred) = first.remove() {
-                out.push(deferred);
-            }
-        }
-        if blocked.resend.is_empty() {
-            while let Some(front) = blocked.waiting.front() {
-                if self.holding && front.entry.may_write {
-                    break;
-                }
-                out.extend(blocked.waiting.pop_front());
-            }
-            if blocked.waiting.is_empty() {
-                self.blocked.remove(&slot);
-            }
-        }
-        let taken: usize =
-            out.get(from..).unwrap_or_default().iter().map(|deferred| deferred.wire.len()).sum();
-        self.bytes = self.bytes.saturating_sub(taken);
     }
 
     /// Takes whatever may go now, in the order in which it came.
     pub(super) fn take_all_ready(&mut self, out: &mut Vec<Deferred>) {
-        let slots: Vec<u16> = self.blocked.keys().copied().collect();
-        for slot in slots {
-            self.take_ready(slot, out);
+        loop {
+            let slots: Vec<u16> = self.lines.keys().copied().collect();
+            for slot in slots {
+                self.take_line(slot, out);
+            }
+            let Self { lines, many, holding } = self;
+            let unit = many.take_first(|entry| {
+                !(*holding && entry.may_write) && lines.values().all(|line| line.lets_pass(entry.seq))
+            });
+            match unit {
+                Some(unit) => out.push(unit),
+                None => break,
+            }
         }
         out.sort_by_key(|deferred| deferred.entry.seq);
     }
 
-    /// Takes out the waiting commands that `gone` names.
+    /// Takes out the commands that wait for the first time and that `gone` names.
     pub(super) fn remove_where(&mut self, mut gone: impl FnMut(&Entry) -> bool) {
-        let mut bytes = 0;
-        for blocked in self.blocked.values_mut() {
-            blocked.waiting.retain(|deferred| {
-                let remove = gone(&deferred.entry);
-                if remove {
-                    bytes += deferred.wire.len();
-                }
-                !remove
+        for line in self.lines.values_mut().chain([&mut self.many]) {
+            line.waiting.retain(|_, waiting| {
+                !waiting.as_ref().is_some_and(|deferred| !deferred.again && gone(&deferred.entry))
             });
         }
-        self.bytes = self.bytes.saturating_sub(bytes);
-        self.blocked.retain(|_, blocked| {
-            blocked.owed > 0 || !blocked.resend.is_empty() || !blocked.waiting.is_empty()
-        });
+        self.lines.retain(|_, line| !line.is_clear());
     }
 
     /// Takes everything that waits, for a lane that closes.
     pub(super) fn drain(&mut self) -> Vec<Deferred> {
-        self.bytes = 0;
-        let mut all: Vec<Deferred> = std::mem::take(&mut self.blocked)
-            .into_values()
-            .flat_map(|blocked| blocked.resend.into_values().flatten().chain(blocked.waiting))
-            .collect();
+        let lines = std::mem::take(&mut self.lines).into_values().chain([std::mem::take(&mut self.many)]);
+        let mut all: Vec<Deferred> = lines.flat_map(|line| line.waiting.into_values().flatten()).collect();
         all.sort_by_key(|deferred| deferred.entry.seq);
         all
     }

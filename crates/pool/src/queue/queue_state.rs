@@ -410,7 +410,7 @@ impl Queue {
             for command in unit.commands {
                 command.encode(&mut wire);
             }
-            return self.order.wait(Deferred { entry, wire });
+            return self.order.wait(Deferred::new(entry, wire));
         }
         let shared = &mut self.shared;
         for command in unit.commands {
@@ -538,6 +538,8 @@ impl Queue {
             return None;
         }
         completion.state = State::Waiting(Some(waker.clone()));
+        // A command that its server may have died of is not worth sending a third time.
+        completion.marks = completion.marks.without_resend();
         if let Some(parts) = &mut completion.parts {
             parts.owed = unit.len() as u32;
             parts.replies.clear();
@@ -554,7 +556,7 @@ impl Queue {
             command.encode(&mut wire);
         }
         let slot = completion.slot;
-        self.order.resend(ticket.seq, Deferred { entry, wire });
+        self.order.resend(Deferred::new(entry, wire));
         self.flush(slot);
         self.io.take()
     }
@@ -569,10 +571,6 @@ impl Queue {
 
     fn append_deferred(&mut self, ready: &mut Vec<Deferred>) {
         for deferred in ready.drain(..) {
-            // A command that waited once is a write or stands behind one; it is not worth sending a third time.
-            if let Some(place) = self.slot_mut(deferred.entry.index, deferred.entry.seq) {
-                place.marks = place.marks.without_resend();
-            }
             self.push_wire(deferred.entry, &deferred.wire);
         }
     }
@@ -786,6 +784,8 @@ fn slot_of(unit: &[Command]) -> u16 {
     if slots.all(|slot| slot == first) { first } else { MANY_SLOTS }
 }
 
+#[cfg(test)]
+mod order_holds;
 #[cfg(test)]
 mod tests;
 mod upset;

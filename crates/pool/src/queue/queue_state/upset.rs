@@ -121,9 +121,10 @@ impl Queue {
         cut(queued.join(), units)
     }
 
-    /// Puts commands that never left in front of what came since; those that nobody waits for are let go.
+    /// Puts commands that never left in front of what came since, which waits behind what may be sent again; those that
+    /// nobody waits for are let go.
     fn put_back(&mut self, back: Vec<Deferred>, wakers: &mut Vec<Waker>) {
-        if back.is_empty() {
+        if back.is_empty() && self.order.is_empty() {
             return;
         }
         let since = self.take_queued();
@@ -167,15 +168,21 @@ impl Queue {
                 self.place_again(deferred);
             }
         }
+        // One that waits for nobody may have been put with those of its slot that do.
+        self.flush_all();
     }
 
-    /// The connection is left for another: what it still owes blocks the slots concerned.
+    /// The connection is left for another: what it still owes blocks the slots concerned, also for what is queued and not
+    /// taken yet.
     pub(crate) fn leave(&mut self, in_flight: impl Iterator<Item = Sent>) {
         for sent in in_flight {
             let Some(place) = self.place_of(sent).filter(|place| !place.owed) else { continue };
             place.owed = true;
             let slot = place.slot;
             self.order.owe(slot);
+        }
+        if !self.order.is_empty() {
+            self.sort_queued(|_entry| true);
         }
     }
 
@@ -223,7 +230,6 @@ impl Queue {
 
 /// Cuts `wire` into the bytes of each of `units`.
 fn cut(mut wire: BytesMut, units: Vec<(Entry, usize)>) -> Vec<Deferred> {
-    let deferred =
-        |(entry, len): (Entry, usize)| Deferred { entry, wire: wire.split_to(len.min(wire.len())) };
+    let deferred = |(entry, len): (Entry, usize)| Deferred::new(entry, wire.split_to(len.min(wire.len())));
     units.into_iter().map(deferred).collect()
 }
