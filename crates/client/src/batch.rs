@@ -81,7 +81,7 @@ impl<'a> IntoFuture for Batch<'a> {
             let replies = self.target.send_all(self.commands, self.options).await?;
             let settled = replies.into_iter().enumerate().map(|(position, reply)| {
                 let name = names.get(position).copied().unwrap_or(CommandName::UNKNOWN);
-                crate::call::checked(name, reply).map_err(|error| error.in_pipeline(position))
+                crate::call::checked(|| name, reply).map_err(|error| error.in_pipeline(position))
             });
             Ok(settled.collect())
         })

@@ -159,12 +159,12 @@ impl<T: FromReply, K> Future for Call<'_, T, K> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
-            let (command, reply) = match &mut self.step {
+            let result = match &mut self.step {
                 Step::Shared(pending) => {
                     let reply = ready!(Pin::new(&mut *pending).poll(cx));
-                    (pending.name(), reply)
+                    settle(|| pending.name(), reply)
                 }
-                Step::Leased(command, pending) => (*command, ready!(pending.as_mut().poll(cx))),
+                Step::Leased(command, pending) => settle(|| *command, ready!(pending.as_mut().poll(cx))),
                 Step::Lease(..) => {
                     if let Step::Lease(lease, command, options) =
                         std::mem::replace(&mut self.step, Step::Done)
@@ -177,21 +177,27 @@ impl<T: FromReply, K> Future for Call<'_, T, K> {
                 Step::Done => return Poll::Pending,
             };
             self.step = Step::Done;
-            return Poll::Ready(settle(command, reply));
+            return Poll::Ready(result);
         }
     }
 }
 
 /// Turns what came back into the caller's type, in the caller's task.
-pub(crate) fn settle<T: FromReply>(command: CommandName, reply: Result<Reply, Error>) -> Result<T, Error> {
-    checked(command, reply)?.decode().map_err(|cause| Error::decode(cause, command))
+pub(crate) fn settle<T: FromReply>(
+    command: impl Fn() -> CommandName,
+    reply: Result<Reply, Error>,
+) -> Result<T, Error> {
+    checked(&command, reply)?.decode().map_err(|cause| Error::decode(cause, command()))
 }
 
 /// Turns an error reply into an error: a `Frame` would take it for a value.
-pub(crate) fn checked(command: CommandName, reply: Result<Reply, Error>) -> Result<Reply, Error> {
+pub(crate) fn checked(
+    command: impl Fn() -> CommandName,
+    reply: Result<Reply, Error>,
+) -> Result<Reply, Error> {
     let reply = reply?;
     match reply.error() {
-        Some(error) => Err(Error::decode(DecodeError::Server(error), command)),
+        Some(error) => Err(Error::decode(DecodeError::Server(error), command())),
         None => Ok(reply),
     }
 }
@@ -205,7 +211,7 @@ mod tests {
 
     fn check<T: FromReply + PartialEq + fmt::Debug>(command: &str, wire: &'static [u8], expected: &T) {
         let name = CommandName::of(&Command::new(command));
-        assert_eq!(&settle::<T>(name, Ok(Reply::new(wire.into()))).unwrap(), expected);
+        assert_eq!(&settle::<T>(|| name, Ok(Reply::new(wire.into()))).unwrap(), expected);
     }
 
     #[test]
@@ -221,7 +227,9 @@ mod tests {
     fn an_error_reply_is_an_error_whatever_was_asked_for() {
         let name = CommandName::of(&Command::new("LPUSH"));
         let reply = || Ok(Reply::new((&b"-WRONGTYPE no list\r\n"[..]).into()));
-        for error in [settle::<Frame>(name, reply()).unwrap_err(), settle::<()>(name, reply()).unwrap_err()] {
+        for error in
+            [settle::<Frame>(|| name, reply()).unwrap_err(), settle::<()>(|| name, reply()).unwrap_err()]
+        {
             assert_eq!((error.kind(), error.executed()), (ErrorKind::Server, Executed::Yes));
             assert_eq!(error.to_string(), "the server answered LPUSH with WRONGTYPE no list");
         }

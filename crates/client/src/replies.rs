@@ -56,7 +56,7 @@ impl<'a> Results<'a> {
         // The machinery gives one result for each command; were one missing, its fate would be unknown.
         let reply = self.replies.next().unwrap_or_else(|| Err(Error::closed(Executed::Maybe)));
         let name = CommandName::named(self.names.get(position).copied());
-        settle(name, reply).map_err(|error| error.in_pipeline(position))
+        settle(|| name, reply).map_err(|error| error.in_pipeline(position))
     }
 }
 

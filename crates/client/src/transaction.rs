@@ -213,7 +213,7 @@ impl FromReply for Element {
 /// Reads the reply to `EXEC`.
 fn executed<R: Replies>(names: &[&'static str], reply: Reply) -> Result<Option<R>, Error> {
     let name = CommandName::TRANSACTION;
-    let elements: Option<Vec<Element>> = crate::call::settle(name, Ok(reply))?;
+    let elements: Option<Vec<Element>> = crate::call::settle(|| name, Ok(reply))?;
     let Some(elements) = elements else { return Ok(None) };
     if elements.len() != names.len() {
         let (expected, found) = (names.len(), elements.len());

@@ -154,10 +154,38 @@ impl Scanner {
     /// What is not RESP, or is over a limit. The connection is of no use then: nobody knows where the next reply begins.
     #[inline]
     pub fn scan(&mut self, buf: &[u8]) -> Result<Option<Scanned>, ScanError> {
-        match self.short_line(buf) {
+        match self.short_line(buf).or_else(|| self.short_string(buf)) {
             Some(found) => Ok(Some(found)),
             None => self.scan_any(buf),
         }
+    }
+
+    /// A whole reply of one string of up to three digits' length, as nearly every value is: nothing of the state is needed for
+    /// it either.
+    #[inline]
+    fn short_string(&mut self, buf: &[u8]) -> Option<Scanned> {
+        let digit = |byte: u8| usize::from(byte.wrapping_sub(b'0'));
+        let (length, header) = match *buf {
+            [b'$', ones @ b'0'..=b'9', b'\r', b'\n', ..] => (digit(ones), 4usize),
+            [b'$', tens @ b'0'..=b'9', ones @ b'0'..=b'9', b'\r', b'\n', ..] => {
+                (digit(tens).wrapping_mul(10).wrapping_add(digit(ones)), 5)
+            }
+            [b'$', many @ b'0'..=b'9', tens @ b'0'..=b'9', ones @ b'0'..=b'9', b'\r', b'\n', ..] => {
+                let tens = digit(many).wrapping_mul(10).wrapping_add(digit(tens));
+                (tens.wrapping_mul(10).wrapping_add(digit(ones)), 6)
+            }
+            _ => return None,
+        };
+        let text_end = header.wrapping_add(length);
+        let len = text_end.wrapping_add(2);
+        if !self.is_idle() || self.limits.elements() == 0 || buf.get(text_end..len) != Some(b"\r\n") {
+            return None;
+        }
+        if length > self.limits.bulk() || len > self.limits.reply() {
+            return None;
+        }
+        self.header_bytes = self.header_bytes.saturating_add(header as u64);
+        Some(Scanned { len, marker: b'$' })
     }
 
     /// A whole reply of one short line, such as `+OK` and `:1`: nothing of the state is needed for it. What is odd is left

@@ -33,8 +33,12 @@ impl Slot {
 /// The part of a key that is hashed: between the first `{` and the next `}`, unless that is empty.
 pub fn hash_tag(key: &[u8]) -> &[u8] {
     // Nearly every key is short and without a brace; a search routine costs more to call than to look eight bytes at once.
-    let (eights, rest) = key.as_chunks::<STRIDE>();
-    if !eights.iter().any(|bytes| has_brace(*bytes)) && !rest.contains(&b'{') {
+    let without = match key.last_chunk::<STRIDE>() {
+        // The last eight cover what the others leave.
+        Some(last) => !has_brace(*last) && !key.as_chunks::<STRIDE>().0.iter().any(|bytes| has_brace(*bytes)),
+        None => !key.contains(&b'{'),
+    };
+    if without {
         return key;
     }
     let Some(open) = memchr::memchr(b'{', key) else { return key };
@@ -85,35 +89,31 @@ const fn tables() -> [[u16; 256]; STRIDE] {
 
 /// Every command on a lane is ordered by its slot, so this stands on the way of each.
 fn crc16(bytes: &[u8]) -> u16 {
+    let (odd, eights) = bytes.as_rchunks::<STRIDE>();
+    // Zeros in front change nothing, since the sum begins at 0: what is no eight becomes one.
+    let mut first = [0u8; STRIDE];
+    match bytes.first_chunk::<STRIDE>() {
+        Some(front) => {
+            let missing = 8 * (STRIDE - odd.len()) as u32;
+            first = u64::from_be_bytes(*front).checked_shr(missing).unwrap_or(0).to_be_bytes();
+        }
+        None => {
+            for (to, from) in first.iter_mut().rev().zip(odd.iter().rev()) {
+                *to = *from;
+            }
+        }
+    }
+    eights.iter().fold(eight(0, first), |crc, bytes| eight(crc, *bytes))
+}
+
+/// Takes eight bytes on.
+fn eight(crc: u16, bytes: [u8; STRIDE]) -> u16 {
+    let [high, low] = crc.to_be_bytes();
+    let [first, second, rest @ ..] = bytes;
     let [t0, t1, t2, t3, t4, t5, t6, t7] = &CRC16;
-    let at = |table: &[u16; 256], byte: u8| table[usize::from(byte)];
-    let mut crc = 0u16;
-    let (eights, rest) = bytes.as_chunks::<STRIDE>();
-    for &[a, b, c, d, e, f, g, h] in eights {
-        let [high, low] = crc.to_be_bytes();
-        crc = at(t7, a ^ high)
-            ^ at(t6, b ^ low)
-            ^ at(t5, c)
-            ^ at(t4, d)
-            ^ at(t3, e)
-            ^ at(t2, f)
-            ^ at(t1, g)
-            ^ at(t0, h);
-    }
-    let (fours, rest) = rest.as_chunks::<4>();
-    for &[a, b, c, d] in fours {
-        let [high, low] = crc.to_be_bytes();
-        crc = at(t3, a ^ high) ^ at(t2, b ^ low) ^ at(t1, c) ^ at(t0, d);
-    }
-    let (twos, last) = rest.as_chunks::<2>();
-    for &[a, b] in twos {
-        let [high, low] = crc.to_be_bytes();
-        crc = at(t1, a ^ high) ^ at(t0, b ^ low);
-    }
-    last.iter().fold(crc, |crc, &byte| {
-        let [high, low] = crc.to_be_bytes();
-        u16::from_be_bytes([low, 0]) ^ at(t0, high ^ byte)
-    })
+    let front = t7[usize::from(first ^ high)] ^ t6[usize::from(second ^ low)];
+    let tables = [t5, t4, t3, t2, t1, t0];
+    tables.into_iter().zip(rest).fold(front, |crc, (table, byte)| crc ^ table[usize::from(byte)])
 }
 
 #[cfg(test)]

@@ -71,6 +71,9 @@ impl Histogram {
     }
 }
 
+/// A silence that is worth a line.
+const LONG: Duration = Duration::from_millis(100);
+
 /// When handoffs are under way, and when something succeeded last.
 #[derive(Debug)]
 pub(crate) struct Watch {
@@ -125,8 +128,14 @@ impl Watch {
         let before = self.success.swap(now, Ordering::Relaxed);
         let inside = self.inside.load(Ordering::Relaxed);
         if inside && before > 0 && now > before + 1000 {
+            let silent = Duration::from_micros(now - before);
             let mut gap = self.gap.lock().unwrap_or_else(PoisonError::into_inner);
-            *gap = (*gap).max(Duration::from_micros(now - before));
+            // A run is long: where in a handoff it happened would be lost.
+            if silent > LONG && silent > *gap {
+                let into = Duration::from_micros(now.saturating_sub(self.begun.load(Ordering::Relaxed)));
+                eprintln!("nothing succeeded for {silent:?}, until {into:?} after an announcement");
+            }
+            *gap = (*gap).max(silent);
         }
     }
 

@@ -123,6 +123,8 @@ impl<'a> Pending<'a> {
     }
 
     /// Chooses the way; `Err` ends the command before a byte is written.
+    #[cold]
+    #[inline(never)]
     fn start(&mut self) -> Result<State<'a>, Error> {
         let command = &self.command;
         if let Some(refusal) = LaneRefusal::of(command) {
@@ -254,29 +256,36 @@ fn may_be_error(reply: &Reply) -> bool {
     matches!(reply.as_bytes().first(), Some(b'-' | b'!' | b'|'))
 }
 
-impl Future for Pending<'_> {
-    type Output = Result<Reply, Error>;
+impl Pending<'_> {
+    /// The way of nearly every command: known, to the only node there is, and of no interest to a replica.
+    #[inline]
+    fn begin(&mut self) -> Result<(), Error> {
+        self.state = match self.core.only() {
+            Some(node) if self.command.is_plain() && reads::to_primary(self.core, self.read_policy) => {
+                let lane = if node.has_one_lane() { 0 } else { node.lane_for(self.command.slot()) };
+                State::Lane(LaneCall::new(Place { node: NodeRef::Only(node), lane }, self.timeout))
+            }
+            _ => self.start().inspect_err(|_error| self.state = State::Done)?,
+        };
+        Ok(())
+    }
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.get_mut();
+    /// From wherever it stands; `told` is what the lane has just said.
+    #[cold]
+    #[inline(never)]
+    fn go_on(&mut self, mut told: Option<Poll<Outcome>>, cx: &mut Context<'_>) -> Poll<Result<Reply, Error>> {
         loop {
-            match &mut this.state {
-                State::Start => match this.start() {
-                    Ok(state) => this.state = state,
-                    Err(error) => {
-                        this.state = State::Done;
-                        return Poll::Ready(Err(error));
-                    }
-                },
+            match &mut self.state {
+                State::Start => self.begin()?,
                 State::Lane(call) => {
-                    let command = &this.command;
-                    match call.poll(command, cx) {
+                    let command = &self.command;
+                    match told.take().unwrap_or_else(|| call.poll(command, cx)) {
                         Poll::Pending => {
-                            if let Some(routes) = this.chosen_by.take() {
-                                this.core.check_order(command, &call.lane().node, &routes);
+                            if let Some(routes) = self.chosen_by.take() {
+                                self.core.check_order(command, &call.lane().node, &routes);
                             }
-                            if let Some(error) = this.poll_timer(cx) {
-                                this.state = State::Done;
+                            if let Some(error) = self.poll_timer(cx) {
+                                self.state = State::Done;
                                 return Poll::Ready(Err(error));
                             }
                             return Poll::Pending;
@@ -284,13 +293,13 @@ impl Future for Pending<'_> {
                         // It goes again at its old place: the next poll does that.
                         Poll::Ready(Outcome::MayResend) => {}
                         Poll::Ready(Outcome::Reply(reply)) if !may_be_error(&reply) => {
-                            this.state = State::Done;
+                            self.state = State::Done;
                             return Poll::Ready(Ok(reply));
                         }
                         Poll::Ready(outcome) => {
                             let node = Arc::clone(&call.lane().node);
-                            if let Some(result) = this.settle(&node, outcome) {
-                                this.state = State::Done;
+                            if let Some(result) = self.settle(&node, outcome) {
+                                self.state = State::Done;
                                 return Poll::Ready(result);
                             }
                         }
@@ -298,11 +307,34 @@ impl Future for Pending<'_> {
                 }
                 State::Slow(slow) => {
                     let result = std::task::ready!(slow.as_mut().poll(cx));
-                    this.state = State::Done;
+                    self.state = State::Done;
                     return Poll::Ready(result);
                 }
                 State::Done => return Poll::Ready(Err(Error::closed(Executed::No))),
             }
+        }
+    }
+}
+
+impl Future for Pending<'_> {
+    type Output = Result<Reply, Error>;
+
+    /// Only what every command does; the rest stands apart, so that it costs those nothing which do not need it.
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if matches!(this.state, State::Start) {
+            this.begin()?;
+        }
+        let State::Lane(call) = &mut this.state else { return this.go_on(None, cx) };
+        match call.poll(&this.command, cx) {
+            Poll::Pending if !this.exact && this.chosen_by.is_none() && !call.waits_for_room() => {
+                Poll::Pending
+            }
+            Poll::Ready(Outcome::Reply(reply)) if !may_be_error(&reply) => {
+                this.state = State::Done;
+                Poll::Ready(Ok(reply))
+            }
+            told => this.go_on(Some(told), cx),
         }
     }
 }

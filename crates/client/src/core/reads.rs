@@ -100,6 +100,11 @@ impl Reads {
     }
 }
 
+/// Whether a command goes to the primary, whatever it is.
+pub(super) fn to_primary(core: &Core, asked: Option<ReadPolicy>) -> bool {
+    asked.unwrap_or_else(|| core.config().read_policy()) == ReadPolicy::Primary
+}
+
 /// The policy by which this command is routed; `None` when it goes to the primary.
 pub(super) fn policy(core: &Core, command: &Command, asked: Option<ReadPolicy>) -> Option<Plan> {
     let policy = asked.unwrap_or_else(|| core.config().read_policy());

@@ -116,7 +116,13 @@ pub(crate) struct Unit<'a> {
 }
 
 impl<'a> Unit<'a> {
+    #[inline]
     pub(crate) fn of(commands: &'a [Command]) -> Self {
+        // Nearly all are alone.
+        if let [command] = commands {
+            let slot = command.slot().map_or(NO_SLOT, Slot::number);
+            return Self { commands, len: command.encoded_len(), slot, marks: Marks::of(commands) };
+        }
         Self {
             commands,
             len: commands.iter().map(Command::encoded_len).sum(),

@@ -208,7 +208,8 @@ impl Command {
 
     /// Bytes on the wire, large arguments included.
     pub fn encoded_len(&self) -> usize {
-        let head = 3 + self.argc.checked_ilog10().unwrap_or(0) as usize + 1;
+        let digits = if self.argc < 10 { 1 } else { self.argc.ilog10() as usize + 1 };
+        let head = 3 + digits;
         head + self.body.len() + self.shared().iter().map(|(_, bytes)| bytes.len()).sum::<usize>()
     }
 
@@ -223,16 +224,28 @@ impl Command {
     }
 
     /// What is known of it; subcommands are looked up with their container.
+    #[inline]
     pub fn spec(&self) -> Option<&'static Spec> {
-        let spec = self.spec?;
-        if !spec.is_container() {
-            return Some(spec);
+        match self.spec {
+            Some(spec) if spec.is_container() => self.subcommand(spec),
+            spec => spec,
         }
+    }
+
+    /// Whether nothing about it has to be looked at before a lane may have it: it is known, no lane refuses it, it does not
+    /// wait on the server and runs no script.
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        self.spec.is_some_and(Spec::is_plain)
+    }
+
+    fn subcommand(&self, spec: &'static Spec) -> Option<&'static Spec> {
         let subcommand = self.args().nth(1).and_then(|sub| std::str::from_utf8(sub).ok())?;
         Spec::find(&format!("{} {subcommand}", spec.name())).or(Some(spec))
     }
 
     /// The key that decides where it goes: the one named, else the first that the command table finds.
+    #[inline]
     pub fn routing_key(&self) -> Option<&[u8]> {
         match self.key {
             (_, 0) => keys::first(self),
@@ -246,6 +259,7 @@ impl Command {
     }
 
     /// The slot of its routing key.
+    #[inline]
     pub fn slot(&self) -> Option<Slot> {
         self.routing_key().map(Slot::of)
     }
@@ -294,7 +308,7 @@ impl Command {
 
     /// It runs a script or a function, which may have written before it returns an error code (P3).
     pub fn is_script(&self) -> bool {
-        self.spec.is_some_and(|spec| matches!(spec.name(), "EVAL" | "EVALSHA" | "FCALL"))
+        self.spec.is_some_and(Spec::is_script)
     }
 
     /// Whether it only prepares or surrounds the commands beside it, as ASKING, MULTI and EXEC do: it has no slot of its own.

@@ -12,6 +12,8 @@ pub(super) const CONTAINER: u16 = 1 << 6;
 pub(super) const MAY_REPLICATE: u16 = 1 << 7;
 /// A lane refuses it by its name alone.
 const REFUSED_ON_LANE: u16 = 1 << 8;
+/// It runs a script or a function that may write.
+const SCRIPT: u16 = 1 << 9;
 
 /// Which nodes of a cluster a command without keys goes to (command tips, `request_policy`).
 #[non_exhaustive]
@@ -72,7 +74,10 @@ impl Spec {
         response: Response,
     ) -> Self {
         let refused = if super::refused::is_refused(name) { REFUSED_ON_LANE } else { 0 };
-        Self { name, flags: flags | refused, keys, request, response }
+        let same = super::refused::same;
+        let script = same(name, "EVAL") || same(name, "EVALSHA") || same(name, "FCALL");
+        let script = if script { SCRIPT } else { 0 };
+        Self { name, flags: flags | refused | script, keys, request, response }
     }
 
     /// The command by its upper-case name, when compiling.
@@ -102,6 +107,17 @@ impl Spec {
     /// A lane refuses it by its name alone; of containers some subcommands are refused too.
     pub fn is_refused_on_lane(&self) -> bool {
         self.flags & REFUSED_ON_LANE != 0
+    }
+
+    /// It runs a script or a function that may write before it fails.
+    pub fn is_script(&self) -> bool {
+        self.flags & SCRIPT != 0
+    }
+
+    /// A lane takes it as it is, whatever its arguments say.
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        self.flags & (REFUSED_ON_LANE | BLOCKING | CONTAINER | SCRIPT) == 0
     }
 
     /// The command by name, in whatever case; a subcommand as `CLIENT ID`.
