@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn a_command_in_flight_costs_its_task_little() {
         // It is moved on its way into the task, and a hundred thousand of them at once are kept until they are answered.
-        assert!(size_of::<Call<'_, Vec<u8>>>() <= 232, "{}", size_of::<Call<'_, Vec<u8>>>());
+        assert!(size_of::<Call<'_, Vec<u8>>>() <= 192, "{}", size_of::<Call<'_, Vec<u8>>>());
     }
 
     #[test]

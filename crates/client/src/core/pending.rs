@@ -51,6 +51,21 @@ impl Borrow<Lane> for Place<'_> {
     }
 }
 
+/// A duration in half of the room: it stands in the future of every command.
+#[derive(Clone, Copy, Debug)]
+struct Nanos(u64);
+
+impl Nanos {
+    /// More than 584 years are as good as 584.
+    fn of(duration: Duration) -> Self {
+        Self(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    fn get(self) -> Duration {
+        Duration::from_nanos(self.0)
+    }
+}
+
 /// ```text
 /// Start --placed in a lane--> Lane --reply--> Done
 ///   |                           |  refusal, or the lane is closed
@@ -68,12 +83,10 @@ pub(crate) struct Pending<'a> {
     core: &'a Arc<Core>,
     /// What is left of it once it goes the long way is its name.
     command: Command,
-    timeout: Duration,
+    timeout: Nanos,
     /// The caller set the time: it is kept to the millisecond, not to the lane's tick.
     exact: bool,
     read_policy: Option<ReadPolicy>,
-    /// The routes of a cluster by which its node was chosen, until it has its place.
-    chosen_by: Option<Arc<Routes>>,
     state: State<'a>,
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -90,10 +103,9 @@ impl<'a> Pending<'a> {
         Self {
             core,
             command,
-            timeout,
+            timeout: Nanos::of(timeout),
             exact: options.timeout.is_some(),
             read_policy: options.read_policy,
-            chosen_by: None,
             state: State::Start,
             timer: None,
         }
@@ -105,11 +117,11 @@ impl<'a> Pending<'a> {
             return;
         }
         let mut options =
-            CallOptions { timeout: self.exact.then_some(self.timeout), read_policy: self.read_policy };
+            CallOptions { timeout: self.exact.then_some(self.timeout.get()), read_policy: self.read_policy };
         change(&mut self.command, &mut options);
         self.read_policy = options.read_policy;
         if let Some(timeout) = options.timeout {
-            (self.timeout, self.exact) = (timeout, true);
+            (self.timeout, self.exact) = (Nanos::of(timeout), true);
         }
     }
 
@@ -122,10 +134,10 @@ impl<'a> Pending<'a> {
         CommandName::of(&self.command)
     }
 
-    /// Chooses the way; `Err` ends the command before a byte is written.
+    /// Chooses the way, and the routes of a cluster by which that was done; `Err` ends the command before a byte is written.
     #[cold]
     #[inline(never)]
-    fn start(&mut self) -> Result<State<'a>, Error> {
+    fn start(&mut self) -> Result<(State<'a>, Option<Arc<Routes>>), Error> {
         let command = &self.command;
         if let Some(refusal) = LaneRefusal::of(command) {
             return Err(Error::misused(refusal));
@@ -135,44 +147,44 @@ impl<'a> Pending<'a> {
             None => spread::spread(&self.core.routes(), command)?,
         };
         if let Some(spread) = spread {
-            let timeout = self.exact.then_some(self.timeout);
+            let timeout = self.exact.then_some(self.timeout.get());
             let options = CallOptions { timeout, read_policy: self.read_policy };
-            return Ok(self.slow(move |core, command, _timeout| spread::send(core, command, options, spread)));
+            let way = self.slow(move |core, command, _timeout| spread::send(core, command, options, spread));
+            return Ok((way, None));
         }
         if command.is_blocking() {
-            return Ok(self.slow(retry::waiting));
+            return Ok((self.slow(retry::waiting), None));
         }
         if let Some(plan) = reads::policy(self.core, command, self.read_policy) {
-            return Ok(self.slow(move |core, command, timeout| reads::send(core, command, timeout, plan)));
+            let way = self.slow(move |core, command, timeout| reads::send(core, command, timeout, plan));
+            return Ok((way, None));
         }
         if let Some(node) = self.core.only() {
             let lane = if node.has_one_lane() { 0 } else { node.lane_for(command.slot()) };
             let place = Place { node: NodeRef::Only(node), lane };
-            return Ok(State::Lane(LaneCall::new(place, self.timeout)));
+            return Ok((State::Lane(LaneCall::new(place, self.timeout.get())), None));
         }
         let routes = self.core.routes();
         let slot = || command.slot().map(Slot::number);
         if routes.is_cluster() && (command.is_script() || self.core.fences.stands(slot)) {
             drop(routes);
-            return Ok(self.slow(retry::unrouted));
+            return Ok((self.slow(retry::unrouted), None));
         }
         let Some(node) = routes.node(command) else {
             drop(routes);
-            return Ok(self.slow(retry::unrouted));
+            return Ok((self.slow(retry::unrouted), None));
         };
         let lane = if node.has_one_lane() { 0 } else { node.lane_for(command.slot()) };
         let place = Place { node: NodeRef::Routed(Arc::clone(node)), lane };
-        if routes.is_cluster() {
-            self.chosen_by = Some(Arc::clone(&routes));
-        }
-        Ok(State::Lane(LaneCall::new(place, self.timeout)))
+        let chosen_by = routes.is_cluster().then(|| Arc::clone(&routes));
+        Ok((State::Lane(LaneCall::new(place, self.timeout.get())), chosen_by))
     }
 
     fn slow<F>(&mut self, way: impl FnOnce(Arc<Core>, Command, Duration) -> F) -> State<'a>
     where
         F: Future<Output = Result<Reply, Error>> + Send + 'static,
     {
-        State::Slow(Box::pin(way(Arc::clone(self.core), self.command.take(), self.timeout)))
+        State::Slow(Box::pin(way(Arc::clone(self.core), self.command.take(), self.timeout.get())))
     }
 
     fn settle(&mut self, node: &Arc<Node>, outcome: Outcome) -> Option<Result<Reply, Error>> {
@@ -200,7 +212,7 @@ impl<'a> Pending<'a> {
                         .slow(move |core, command, timeout| retry::given_back(core, command, timeout, stood));
                     return None;
                 }
-                Some(Err(failure::command(failure, lane, self.timeout, self.core.config())))
+                Some(Err(failure::command(failure, lane, self.timeout.get(), self.core.config())))
             }
             _ => Some(Err(Error::closed(Executed::Maybe))),
         }
@@ -219,7 +231,7 @@ impl<'a> Pending<'a> {
             return None;
         }
         let node = Arc::clone(&call.lane().node);
-        let timeout = self.timeout;
+        let timeout = self.timeout.get();
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
         if timer.as_mut().poll(cx).is_pending() {
             return None;
@@ -230,9 +242,9 @@ impl<'a> Pending<'a> {
         }
         // Inside a window of announced maintenance a timeout has a floor.
         let floor = node.lanes().iter().filter_map(Lane::floor).max();
-        if let Some(floor) = floor.filter(|floor| *floor > self.timeout) {
-            let longer = floor.saturating_sub(self.timeout);
-            self.timeout = floor;
+        if let Some(floor) = floor.filter(|floor| *floor > timeout) {
+            let longer = floor.saturating_sub(timeout);
+            self.timeout = Nanos::of(floor);
             let mut timer = Box::pin(tokio::time::sleep(longer));
             let pending = timer.as_mut().poll(cx).is_pending();
             self.timer = Some(timer);
@@ -244,9 +256,9 @@ impl<'a> Pending<'a> {
         if call.withdraw() {
             let lane = call.lane().borrow();
             let unsent = Failure::TimedOutUnsent;
-            return Some(failure::command(unsent, lane, self.timeout, self.core.config()));
+            return Some(failure::command(unsent, lane, self.timeout.get(), self.core.config()));
         }
-        let error = Error::timeout(Phase::Reply, self.timeout, at, Executed::Maybe);
+        let error = Error::timeout(Phase::Reply, self.timeout.get(), at, Executed::Maybe);
         Some(error.during(node.maintenance()))
     }
 }
@@ -259,29 +271,37 @@ fn may_be_error(reply: &Reply) -> bool {
 impl Pending<'_> {
     /// The way of nearly every command: known, to the only node there is, and of no interest to a replica.
     #[inline]
-    fn begin(&mut self) -> Result<(), Error> {
-        self.state = match self.core.only() {
+    fn begin(&mut self) -> Result<Option<Arc<Routes>>, Error> {
+        let (state, chosen_by) = match self.core.only() {
             Some(node) if self.command.is_plain() && reads::to_primary(self.core, self.read_policy) => {
                 let lane = if node.has_one_lane() { 0 } else { node.lane_for(self.command.slot()) };
-                State::Lane(LaneCall::new(Place { node: NodeRef::Only(node), lane }, self.timeout))
+                let place = Place { node: NodeRef::Only(node), lane };
+                (State::Lane(LaneCall::new(place, self.timeout.get())), None)
             }
             _ => self.start().inspect_err(|_error| self.state = State::Done)?,
         };
-        Ok(())
+        self.state = state;
+        Ok(chosen_by)
     }
 
-    /// From wherever it stands; `told` is what the lane has just said.
+    /// From wherever it stands; `told` is what the lane has just said, and `chosen_by` the routes that led there in this
+    /// very poll.
     #[cold]
     #[inline(never)]
-    fn go_on(&mut self, mut told: Option<Poll<Outcome>>, cx: &mut Context<'_>) -> Poll<Result<Reply, Error>> {
+    fn go_on(
+        &mut self,
+        mut told: Option<Poll<Outcome>>,
+        mut chosen_by: Option<Arc<Routes>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Reply, Error>> {
         loop {
             match &mut self.state {
-                State::Start => self.begin()?,
+                State::Start => chosen_by = self.begin()?,
                 State::Lane(call) => {
                     let command = &self.command;
                     match told.take().unwrap_or_else(|| call.poll(command, cx)) {
                         Poll::Pending => {
-                            if let Some(routes) = self.chosen_by.take() {
+                            if let Some(routes) = chosen_by {
                                 self.core.check_order(command, &call.lane().node, &routes);
                             }
                             if let Some(error) = self.poll_timer(cx) {
@@ -322,19 +342,15 @@ impl Future for Pending<'_> {
     /// Only what every command does; the rest stands apart, so that it costs those nothing which do not need it.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        if matches!(this.state, State::Start) {
-            this.begin()?;
-        }
-        let State::Lane(call) = &mut this.state else { return this.go_on(None, cx) };
+        let chosen_by = if matches!(this.state, State::Start) { this.begin()? } else { None };
+        let State::Lane(call) = &mut this.state else { return this.go_on(None, chosen_by, cx) };
         match call.poll(&this.command, cx) {
-            Poll::Pending if !this.exact && this.chosen_by.is_none() && !call.waits_for_room() => {
-                Poll::Pending
-            }
+            Poll::Pending if !this.exact && chosen_by.is_none() && !call.waits_for_room() => Poll::Pending,
             Poll::Ready(Outcome::Reply(reply)) if !may_be_error(&reply) => {
                 this.state = State::Done;
                 Poll::Ready(Ok(reply))
             }
-            told => this.go_on(Some(told), cx),
+            told => this.go_on(Some(told), chosen_by, cx),
         }
     }
 }
