@@ -20,6 +20,10 @@ const FAILOVER_LIMIT: Duration = Duration::from_secs(60);
 /// the time that they take elsewhere.
 const QUICK: [(&str, &str); 2] = [("publish-period", "100"), ("info-period", "100")];
 const USUAL: [(&str, &str); 2] = [("publish-period", "2000"), ("info-period", "10000")];
+/// A sentinel that has just changed its primary has the first answer to a PING one period later. Where that is as long as
+/// down-after (half a second, a second), it takes a sound primary for down, and others agree: one failover begets the next.
+const PINGS_IN_DOWN_AFTER: u32 = 5;
+const PING_PERIOD_MAX: Duration = Duration::from_secs(1);
 
 /// How a Sentinel trio is started.
 #[derive(Clone, Debug)]
@@ -64,8 +68,8 @@ impl SentinelOptions {
 
     /// Time without an answer after which a sentinel sees the primary as down. Default: 2 s.
     ///
-    /// 500 ms makes failovers quicker; a loaded machine then makes some of its own. Near 1 s, the period of the sentinels'
-    /// own pings, a sentinel takes one in eight promoted primaries for down again and a second failover follows at once.
+    /// 500 ms makes failovers quicker; a loaded machine then makes some of its own. The sentinels' own pings go out at least
+    /// five times in it: as often as once in it, and a promoted primary is taken for down again and a second failover follows.
     #[must_use]
     pub fn down_after(mut self, down_after: Duration) -> Self {
         self.down_after = down_after;
@@ -163,6 +167,8 @@ impl SentinelTrio {
         trio.set_periods(&QUICK).await?;
         trio.wait_until_formed().await?;
         trio.set_periods(&USUAL).await?;
+        let ping = (trio.down_after / PINGS_IN_DOWN_AFTER).min(PING_PERIOD_MAX).as_millis().max(1).to_string();
+        trio.set_periods(&[("ping-period", &ping)]).await?;
         trio.wait_until_replicating(primary).await?;
         Ok(trio)
     }
@@ -247,7 +253,8 @@ impl SentinelTrio {
         &self.nodes
     }
 
-    /// Returns the primary that every running sentinel names and whose own ROLE says so; waits until they agree.
+    /// Returns the primary that every running sentinel names, that none of them is about to replace, and whose own ROLE says
+    /// that it is one; waits until they agree.
     ///
     /// # Cancel safety
     ///
@@ -276,6 +283,9 @@ impl SentinelTrio {
                 continue;
             }
             let named = self.primary_named_by(sentinel).await.ok()??;
+            if self.is_replaced_by(sentinel, named).await.ok()? {
+                return None;
+            }
             if agreed.is_some_and(|other| other != named) {
                 return None;
             }
@@ -297,6 +307,17 @@ impl SentinelTrio {
         let ip = ip.text().and_then(|ip| ip.parse::<IpAddr>().ok());
         let port = port.text().and_then(|port| port.parse::<u16>().ok());
         Ok(ip.zip(port).map(SocketAddr::from))
+    }
+
+    /// Whether a sentinel sees the primary that it names as down, or leads a failover that has not promoted another yet.
+    async fn is_replaced_by(&self, sentinel: SocketAddr, named: SocketAddr) -> Result<bool, LaunchError> {
+        let primary = self.nodes.command(sentinel, &["SENTINEL", "MASTER", &self.name]).await?;
+        let fields = pairs(&primary);
+        let field = |key| fields.iter().find(|(k, _)| *k == key).map_or("", |(_, value)| *value);
+        let flags: Vec<&str> = field("flags").split(',').collect();
+        // Until its failover has ended, the leader describes the old primary and names the new one.
+        let describes_it = field("port").parse() == Ok(named.port());
+        Ok(describes_it && (flags.contains(&"o_down") || flags.contains(&"failover_in_progress")))
     }
 
     /// Returns whether the node's own ROLE says that it is a primary.

@@ -5,7 +5,7 @@ use std::time::Instant;
 use evenkeel_protocol::Endpoint;
 
 use super::{
-    STALE_AFTER, SentinelResolver,
+    HOLD_LIMIT, STALE_AFTER, SentinelResolver,
     group::Link,
     nodes::{Heard, Said},
 };
@@ -53,6 +53,9 @@ impl SentinelResolver {
                 let is_under_way = view.replaces.as_ref() == Some(&endpoint) && self.is_current(&endpoint);
                 if is_under_way && !self.attempts.is_led_by(sentinel) {
                     self.on_attempt(now, sentinel, &endpoint, None);
+                }
+                if is_under_way && !view.is_handing_over && self.attempts.stop_passing(sentinel) {
+                    self.hold(Some(now + HOLD_LIMIT));
                 }
                 if !view.is_down && self.is_current(&endpoint) {
                     self.odown.take_if(|(_, by)| by == sentinel);

@@ -14,7 +14,9 @@ pub(super) struct Attempt {
     pub(super) sentinel: Endpoint,
     /// A lower bound of the epoch that the promoted replica will have.
     pub(super) epoch: u64,
-    /// The primary that is to be replaced.
+    /// The primary that it began with.
+    meant: Endpoint,
+    /// The primary that is replaced by it.
     pub(super) primary: Endpoint,
     /// The replica that is to be promoted.
     pub(super) selected: Option<Endpoint>,
@@ -51,6 +53,7 @@ impl Attempts {
             self.0.push(Attempt {
                 sentinel: sentinel.clone(),
                 epoch,
+                meant: primary.clone(),
                 primary: primary.clone(),
                 selected: None,
                 blocks: false,
@@ -73,6 +76,11 @@ impl Attempts {
         self.0.len() < before
     }
 
+    /// `sentinel` has taken over that `primary` is in office: it replaces no other one any more.
+    pub(super) fn end_others_than_of(&mut self, primary: &Endpoint, sentinel: &Endpoint) {
+        self.0.retain(|attempt| attempt.sentinel != *sentinel || attempt.meant == *primary);
+    }
+
     /// `sentinel` says that its failover is over. Until its primary was reached, or the hold ends, writes wait on: what goes to
     /// the old one would be lost.
     pub(super) fn finish(&mut self, sentinel: &Endpoint) {
@@ -87,11 +95,16 @@ impl Attempts {
         self.0.retain(|attempt| attempt.epoch > epoch);
     }
 
-    /// Nothing waits for the replacement of a primary that is no longer `primary`.
-    pub(super) fn unblock_replaced(&mut self, primary: &Endpoint) {
+    /// `primary` has taken over. Nothing waits for the replacement of another one any more; but a newer failover that has chosen
+    /// whom to promote promotes it all the same, whomever it meant to replace: it replaces this one.
+    pub(super) fn taken_over(&mut self, primary: &Endpoint) {
         for attempt in self.0.iter_mut().filter(|attempt| attempt.primary != *primary) {
-            attempt.blocks = false;
-            attempt.stops_at = None;
+            if attempt.selected.as_ref().is_some_and(|selected| selected != primary) && !attempt.is_finished {
+                attempt.primary = primary.clone();
+            } else {
+                attempt.blocks = false;
+                attempt.stops_at = None;
+            }
         }
         self.0.retain(|attempt| attempt.blocks || !attempt.is_finished);
     }
@@ -109,6 +122,18 @@ impl Attempts {
             }
         }
         waited
+    }
+
+    /// `sentinel` replaces a primary, and does not let it hand over: what was said before was of another failover. Gives whether
+    /// writes have to wait from here on.
+    pub(super) fn stop_passing(&mut self, sentinel: &Endpoint) -> bool {
+        let mut waits = false;
+        for attempt in self.0.iter_mut().filter(|a| a.sentinel == *sentinel && a.is_passing) {
+            attempt.is_passing = false;
+            attempt.stops_at = None;
+            waits |= !std::mem::replace(&mut attempt.blocks, true);
+        }
+        waits
     }
 
     /// The primary that `sentinel` replaces, if it hands over by itself, will be told to at `at`.

@@ -5,7 +5,7 @@ use std::time::Instant;
 use evenkeel_protocol::Endpoint;
 
 use super::{
-    AFTER_CHANGE, ALONE_STEP, FAST_FOR, FAST_STEP, HEARD_STEP, Hold, PATIENCE, PATIENT_STEP, Phase,
+    AFTER_CHANGE, ALONE_STEP, FAST_FOR, FAST_STEP, HEARD_STEP, HOLD_LIMIT, Hold, PATIENCE, PATIENT_STEP, Phase,
     ROUND_WAIT, ROUND_WAIT_MAX, ROUND_WAIT_MAX_ANSWERED, SENTINEL_STEP, SETTLE, SentinelResolver, Settle,
     group::Link,
     nodes::{Current, Said},
@@ -90,7 +90,10 @@ impl SentinelResolver {
         self.current = Some(Current { endpoint: primary.clone(), epoch, since: now, lost_since: None });
         self.resets = self.attempts.passing_to(&primary);
         self.attempts.end_up_to(epoch);
-        self.attempts.unblock_replaced(&primary);
+        self.attempts.taken_over(&primary);
+        if self.attempts.blocks(&primary) && self.hold.is_none() {
+            self.hold(Some(now + HOLD_LIMIT));
+        }
         let from_is_down = self.odown.take().is_some();
         self.fast_until = None;
         self.settle = Settle::Open;

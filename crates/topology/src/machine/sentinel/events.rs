@@ -58,8 +58,11 @@ impl SentinelResolver {
             Notification::Promoted
                 if is_about_current && self.resets.take_if(|by| by == sentinel).is_some() =>
             {
-                // What is written meanwhile would be lost on the way. The loss of our connection ends the wait sooner.
-                self.hold(Some(now + RESET_WAIT));
+                // What is written meanwhile would be lost on the way. The loss of our connection ends the wait sooner. A wait for
+                // another failover goes on.
+                if !self.attempts.blocks(&instance.endpoint) {
+                    self.hold(Some(now + RESET_WAIT));
+                }
                 if let Some(node) = self.nodes.find(&instance.endpoint) {
                     node.said = Said::Nothing;
                 }
@@ -92,6 +95,7 @@ impl SentinelResolver {
         selected: Option<&Endpoint>,
     ) {
         let is_ours = self.is_current(primary);
+        let current = self.primary().cloned();
         let seen = self.sentinels.find(sentinel).and_then(|s| s.epoch_seen);
         // Late word of a failover that is over.
         if self.current.is_some() && seen.map_or(!is_ours, |seen| seen <= self.epoch()) {
@@ -108,6 +112,12 @@ impl SentinelResolver {
         if is_news && is_allowed {
             attempt.selected = selected.cloned();
         }
+        // One that replaces a primary of the past promotes whom it has chosen all the same, in a newer epoch: ours goes too.
+        let replaces_ours = is_news && !is_ours && current.as_ref() != selected;
+        if let Some(current) = current.filter(|_| replaces_ours) {
+            attempt.primary = current;
+        }
+        let is_ours = is_ours || (replaces_ours && self.current.is_some());
         // A sentinel that lost its time (tilt mode) goes on half a minute after it began, when the hold is long over.
         let goes_on = is_news && !attempt.is_passing;
         if is_ours && (is_new || goes_on) {
@@ -134,6 +144,9 @@ impl SentinelResolver {
     /// `sentinel` says that the primary is at `to` now. Where we know that already, and it said nothing newer, this is its
     /// answer. Else it and all others are asked for the epoch.
     fn on_switched(&mut self, now: Instant, sentinel: &Endpoint, to: &Endpoint) {
+        if self.is_current(to) {
+            self.attempts.end_others_than_of(to, sentinel);
+        }
         self.attempts.finish(sentinel);
         let epoch = self.epoch();
         if self.is_current(to) {
