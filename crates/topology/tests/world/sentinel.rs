@@ -75,12 +75,26 @@ struct Failover {
     epoch: u64,
     old: usize,
     chosen: Option<usize>,
-    planned: bool,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Crash,
+    Planned,
+    /// The old primary stops, lets its heir catch up, and becomes its replica at the same moment.
+    HandsOver,
+    /// Of another leader that saw the same, in the next epoch.
+    Rival,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Select,
+    /// The old primary is told to hand over.
+    Stop,
+    /// It goes on as before: its heir did not catch up.
+    Resume,
     Promote,
     Notice,
     Tell(usize),
@@ -92,6 +106,8 @@ enum Step {
 struct Node {
     up: bool,
     stopped: bool,
+    /// Acknowledges no write until it has handed over.
+    paused: bool,
     /// Cut off from the client.
     cut: bool,
     says_primary: bool,
@@ -123,8 +139,11 @@ struct World {
     sentinels: Vec<Sentinel>,
     /// The node that the sentinels' newest failover promoted.
     truth: usize,
-    /// Who leads a failover.
-    failover: Option<usize>,
+    truth_epoch: u64,
+    /// Who leads a failover, and how.
+    failover: Option<(usize, Kind)>,
+    /// Who leads another one at the same time.
+    rival: Option<usize>,
     odown: bool,
     down_since: Option<u64>,
     last_failover: u64,
@@ -159,6 +178,7 @@ impl World {
         let node = Node {
             up: true,
             stopped: false,
+            paused: false,
             cut: false,
             says_primary: false,
             of: 0,
@@ -186,7 +206,9 @@ impl World {
             nodes,
             sentinels: vec![sentinel; 3],
             truth: 0,
+            truth_epoch: 0,
             failover: None,
+            rival: None,
             odown: false,
             down_since: None,
             last_failover: 0,
@@ -413,11 +435,13 @@ impl World {
     fn answer(&self, sentinel: usize, state: &Sentinel, question: SentinelQuestion) -> SentinelAnswer {
         // Through the readers, from the wire, as a real answer comes.
         if question == SentinelQuestion::Primary {
-            let is_leader = self.failover == Some(sentinel);
-            let flags = match (is_leader, self.odown) {
-                (true, _) => "master,o_down,failover_in_progress",
-                (false, true) => "master,s_down,o_down",
-                (false, false) => "master",
+            let rival = self.rival.map(|rival| (rival, Kind::Rival));
+            let led = self.failover.into_iter().chain(rival).find(|(leader, _)| *leader == sentinel);
+            let flags = match (led, self.odown) {
+                (Some((_, Kind::HandsOver)), _) => "master,failover_in_progress,coordinated_failover",
+                (Some(_), _) => "master,o_down,failover_in_progress",
+                (None, true) => "master,s_down,o_down",
+                (None, false) => "master",
             };
             let (at, epoch) = (data(state.primary), state.epoch.to_string());
             let port = at.port().to_string();
@@ -488,6 +512,7 @@ impl World {
             Event::Restart(node) => {
                 self.show(format!("restart {node}"));
                 self.nodes[node].up = true;
+                self.nodes[node].paused = false;
             }
             Event::Reconnect(node) => {
                 self.nodes[node].cut = false;
@@ -516,7 +541,7 @@ impl World {
         let (Some(followed), None) = (self.followed, self.held_since) else { return };
         let node = self.nodes[followed].clone();
         let endpoint = data(followed);
-        if node.cut || node.stopped {
+        if node.cut || node.stopped || (node.up && node.paused) {
             return;
         }
         if !node.up {

@@ -5,8 +5,9 @@ use std::time::Instant;
 use evenkeel_protocol::Endpoint;
 
 use super::{
-    AFTER_CHANGE, ALONE_STEP, FAST_FOR, FAST_STEP, HEARD_STEP, HOLD_LIMIT, Hold, PATIENCE, PATIENT_STEP, Phase,
-    ROUND_WAIT, ROUND_WAIT_MAX, ROUND_WAIT_MAX_ANSWERED, SENTINEL_STEP, SETTLE, SentinelResolver, Settle,
+    AFTER_CHANGE, ALONE_STEP, FAST_FOR, FAST_STEP, HEARD_STEP, HOLD_LIMIT, Hold, PATIENCE, PATIENT_STEP,
+    Phase, ROUND_WAIT, ROUND_WAIT_MAX, ROUND_WAIT_MAX_ANSWERED, SENTINEL_STEP, SETTLE, SentinelResolver,
+    Settle,
     group::Link,
     nodes::{Current, Said},
 };

@@ -1,6 +1,6 @@
 //! The sentinels: what they see, what they do about it, and what they announce.
 
-use super::{Event, Failover, MS, NODES, SECOND, Step, TROUBLE, World, data};
+use super::{Event, Failover, Kind, MS, NODES, SECOND, Step, TROUBLE, World, data};
 
 impl World {
     /// What sentinels see of the primary, and what they do about it.
@@ -39,19 +39,46 @@ impl World {
             self.publish(sentinel, "+odown", format!("{text} #quorum 2/2"));
         }
         let leader = self.rng.pick(&alive).unwrap();
-        self.begin(leader, false);
+        self.begin(leader, Kind::Crash);
+        let rival = (leader + 1) % 3;
+        if self.sentinels[rival].up && self.rival.is_none() && self.rng.chance(30) {
+            self.begin(rival, Kind::Rival);
+        }
     }
 
-    pub(super) fn begin(&mut self, leader: usize, planned: bool) {
-        self.failover = Some(leader);
-        self.last_failover = self.now;
+    /// A sentinel leads one failover at a time.
+    pub(super) fn begin(&mut self, leader: usize, kind: Kind) {
+        if self.rival == Some(leader) {
+            return;
+        }
+        if kind == Kind::Rival {
+            self.rival = Some(leader);
+        } else {
+            self.failover = Some((leader, kind));
+            self.last_failover = self.now;
+        }
         self.failovers += 1;
         let epoch = self.sentinels.iter().map(|s| s.current_epoch).max().unwrap() + 1;
         self.sentinels[leader].current_epoch = epoch;
-        let failover = Failover { leader, epoch, old: self.truth, chosen: None, planned };
+        let failover = Failover { leader, epoch, old: self.truth, chosen: None, kind };
         self.publish(leader, "+new-epoch", epoch.to_string());
         self.about(&failover, "+try-failover", None);
+        if kind == Kind::Rival && self.rng.chance(50) {
+            return self.after(SECOND, 2 * SECOND, Event::Step(failover, Step::GiveUp));
+        }
         self.after(5 * MS, 100 * MS, Event::Step(failover, Step::Select));
+    }
+
+    /// It has heard of a newer configuration, and forgot what it was about.
+    fn is_void(&self, failover: &Failover) -> bool {
+        let leader = &self.sentinels[failover.leader];
+        leader.primary != failover.old || (failover.kind == Kind::Rival && !leader.up)
+    }
+
+    fn is_over(&mut self, failover: &Failover) {
+        self.failover.take_if(|(leader, _)| *leader == failover.leader);
+        self.rival.take_if(|leader| *leader == failover.leader);
+        self.nodes[failover.old].paused = false;
     }
 
     pub(super) fn about(&mut self, failover: &Failover, channel: &'static str, node: Option<usize>) {
@@ -69,6 +96,9 @@ impl World {
 
     pub(super) fn step(&mut self, mut failover: Failover, step: Step) {
         self.show((&failover, step));
+        if self.is_void(&failover) && !matches!(step, Step::Tell(_) | Step::Notice | Step::End) {
+            return self.is_over(&failover);
+        }
         match step {
             Step::Select => {
                 let fit = |node: &usize| {
@@ -82,19 +112,47 @@ impl World {
                     return self.step(failover, Step::GiveUp);
                 };
                 self.about(&failover, "+selected-slave", Some(chosen));
-                self.after(60 * MS, 150 * MS, Event::Step(failover, Step::Promote));
+                let next = if failover.kind == Kind::HandsOver { Step::Stop } else { Step::Promote };
+                self.after(60 * MS, 150 * MS, Event::Step(failover, next));
+            }
+            Step::Stop => {
+                self.about(&failover, "+failover-state-wait-promotion", failover.chosen);
+                if !self.nodes[failover.old].up {
+                    return self.after(SECOND, 2 * SECOND, Event::Step(failover, Step::GiveUp));
+                }
+                self.nodes[failover.old].paused = true;
+                if self.rng.chance(20) {
+                    self.after(10 * MS, 4 * SECOND, Event::Step(failover, Step::Resume));
+                } else {
+                    self.after(MS, 900 * MS, Event::Step(failover, Step::Promote));
+                }
+            }
+            Step::Resume => {
+                self.nodes[failover.old].paused = false;
+                self.after(SECOND, 2 * SECOND, Event::Step(failover, Step::GiveUp));
             }
             Step::Promote => {
                 let chosen = failover.chosen.unwrap();
+                let (hands_over, old_is_up) = (failover.kind == Kind::HandsOver, self.nodes[failover.old].up);
                 let node = &mut self.nodes[chosen];
-                if !node.up || node.stopped {
+                if !node.up || node.stopped || (hands_over && !old_is_up) {
                     return self.after(SECOND, 2 * SECOND, Event::Step(failover, Step::GiveUp));
                 }
                 node.says_primary = true;
                 node.rogue = false;
                 node.promoted_at = self.now;
-                self.truth = chosen;
-                if self.nodes[failover.old].up {
+                if failover.epoch > self.truth_epoch {
+                    (self.truth, self.truth_epoch) = (chosen, failover.epoch);
+                } else {
+                    // The newer configuration wins over it.
+                    let (node, to) = (chosen, self.truth);
+                    self.is_over(&failover);
+                    return self.after(MS, 2 * SECOND, Event::Demote { node, to });
+                }
+                if hands_over {
+                    let old = &mut self.nodes[failover.old];
+                    (old.says_primary, old.of, old.paused) = (false, chosen, false);
+                } else if self.nodes[failover.old].up {
                     let (node, to) = (failover.old, chosen);
                     self.after(3 * SECOND, 11 * SECOND, Event::Demote { node, to });
                 }
@@ -103,24 +161,32 @@ impl World {
                         self.nodes[node].of = chosen;
                     }
                 }
+                if failover.kind == Kind::Rival {
+                    // Heard of the other one between promotion and notice, it would forget its own: nobody can tell then.
+                    return self.step(failover, Step::Notice);
+                }
                 self.after(MS, SECOND, Event::Step(failover, Step::Notice));
             }
             Step::Notice => {
                 let chosen = failover.chosen.unwrap();
                 let leader = &mut self.sentinels[failover.leader];
+                if leader.epoch > failover.epoch {
+                    return self.is_over(&failover);
+                }
                 (leader.primary, leader.epoch) = (chosen, failover.epoch);
                 self.about(&failover, "+promoted-slave", Some(chosen));
                 for sentinel in (0..3).filter(|s| *s != failover.leader) {
                     self.after(MS, 100 * MS, Event::Step(failover.clone(), Step::Tell(sentinel)));
                 }
-                let end = if failover.planned { (5 * SECOND, 6 * SECOND) } else { (SECOND, SECOND + 1) };
+                let is_planned = failover.kind == Kind::Planned;
+                let end = if is_planned { (5 * SECOND, 6 * SECOND) } else { (SECOND, SECOND + 1) };
                 self.after(end.0, end.1, Event::Step(failover.clone(), Step::End));
-                self.failover = None;
+                self.is_over(&failover);
                 // One in ten promoted primaries is taken for down at once, though it is sound.
                 if self.rng.chance(10) && self.now < TROUBLE {
                     let other = (failover.leader + 1) % 3;
-                    if self.sentinels[other].up && self.nodes[chosen].up {
-                        self.begin(other, false);
+                    if self.sentinels[other].up && self.nodes[chosen].up && self.truth == chosen {
+                        self.begin(other, Kind::Crash);
                     }
                 }
             }
@@ -140,13 +206,22 @@ impl World {
                 self.switch(leader, &failover);
             }
             Step::GiveUp => {
-                self.failover = None;
-                let reason = if failover.chosen.is_some() {
-                    "-failover-abort-slave-timeout"
-                } else {
-                    "-failover-abort-no-good-slave"
+                self.is_over(&failover);
+                let reason = match (failover.kind, failover.chosen) {
+                    (Kind::Rival, None) => "-failover-abort-not-elected",
+                    (_, Some(_)) => "-failover-abort-slave-timeout",
+                    (_, None) => "-failover-abort-no-good-slave",
                 };
                 self.about(&failover, reason, None);
+                // What could not be handed over is forced.
+                if failover.kind == Kind::HandsOver
+                    && self.failover.is_none()
+                    && self.truth == failover.old
+                    && self.now < TROUBLE
+                    && self.rng.chance(50)
+                {
+                    self.begin(failover.leader, Kind::Planned);
+                }
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use evenkeel_topology::Input;
 
-use super::{Event, MS, NODES, SECOND, Trouble, World, data};
+use super::{Event, Kind, MS, NODES, SECOND, Trouble, World, data};
 
 impl World {
     pub(super) fn fault(&mut self) {
@@ -16,7 +16,8 @@ impl World {
                     && !primary.stopped
                     && let Some(leader) = self.rng.pick(&alive)
                 {
-                    self.begin(leader, true);
+                    let kind = if self.rng.chance(40) { Kind::HandsOver } else { Kind::Planned };
+                    self.begin(leader, kind);
                 }
             }
             2 => self.kill(self.truth),
@@ -105,6 +106,7 @@ impl World {
             self.nodes[node].up = true;
             self.nodes[node].cut = false;
             self.nodes[node].stopped = false;
+            self.nodes[node].paused = false;
             self.happen(Event::Rogue { node, on: false });
             if node != self.truth && self.failover.is_none() {
                 let to = self.truth;
