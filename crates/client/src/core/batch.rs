@@ -139,7 +139,7 @@ async fn send_group(
         Outcome::Replies(replies) => replies,
         Outcome::Failed(failure) if retry::is_rerouted(core, &node, failure) => {
             let place = call.place();
-            let stood = |index| place.map(|place| Stood { lane: lane.clone(), place, index, _call: None });
+            let stood = |index| place.map(|place| Stood { lane: lane.clone(), place, index, call: None });
             let given_back = (0..)
                 .zip(unit)
                 .map(|(index, command)| retry::given_back(Arc::clone(core), command, timeout, stood(index)))
@@ -154,6 +154,9 @@ async fn send_group(
         }
         _ => return unit.iter().map(|_command| Err(Error::closed(Executed::Maybe))).collect(),
     };
+    if core.only().is_some() {
+        return in_place(core, &node, call, &unit, replies, timeout).await;
+    }
     // What was answered had a place.
     let place = call.place().unwrap_or_default();
     let mut results = Vec::with_capacity(replies.len());
@@ -162,7 +165,7 @@ async fn send_group(
         results.push(match reply.error() {
             None => Ok(reply),
             Some(error) if retry::is_worth_it(core, command, &error) => {
-                let stood = Some(Stood { lane: lane.clone(), place, index, _call: None });
+                let stood = Some(Stood { lane: lane.clone(), place, index, call: None });
                 let command = command.clone();
                 let again_sent = retry::refused(Arc::clone(core), command, timeout, &node, error, stood);
                 again.push(Box::pin(async move { (index as usize, again_sent.await) }));
@@ -179,6 +182,71 @@ async fn send_group(
         }
     }
     results
+}
+
+/// Outside a cluster: what was refused goes again together, at the place that the unit has in its lane.
+async fn in_place(
+    core: &Arc<Core>,
+    node: &Arc<Node>,
+    mut call: LaneCall<&Lane>,
+    unit: &[Command],
+    mut replies: Vec<Reply>,
+    timeout: Duration,
+) -> Vec<Result<Reply, Error>> {
+    let deadline = super::clock::now() + timeout;
+    let mut results: Vec<Result<Reply, Error>> =
+        unit.iter().map(|_command| Err(Error::closed(Executed::Maybe))).collect();
+    let mut asked: Vec<usize> = (0..unit.len()).collect();
+    let mut tries = 0;
+    loop {
+        let at = node.endpoint();
+        let (mut refused, mut again) = (Vec::new(), Vec::new());
+        for (place, reply) in asked.into_iter().zip(replies) {
+            let (Some(result), Some(command)) = (results.get_mut(place), unit.get(place)) else { continue };
+            let Some(error) = reply.error() else {
+                *result = Ok(reply);
+                continue;
+            };
+            if let (Some(refusal), Some(here), true) =
+                (Refusal::parse(&error), &at, retry::is_worth_it(core, command, &error))
+            {
+                retry::complain(core, here, refusal);
+                refused.push(place);
+                again.push(command.clone());
+            }
+            *result = Err(Error::server(error, command, at.clone()));
+        }
+        if again.is_empty() {
+            return results;
+        }
+        tries += 1;
+        let left = deadline.saturating_duration_since(super::clock::now());
+        let _either = tokio::time::timeout(retry::pause_before(tries).min(left), core.changed()).await;
+        if super::clock::now() >= deadline || !call.again() {
+            return results;
+        }
+        let outcome = loop {
+            match std::future::poll_fn(|cx| call.poll_unit(&again, cx)).await {
+                Outcome::MayResend => {}
+                outcome => break outcome,
+            }
+        };
+        replies = match outcome {
+            Outcome::Reply(reply) => vec![reply],
+            Outcome::Replies(replies) => replies,
+            Outcome::Failed(failure) => {
+                let error = failure::command(failure, call.lane(), timeout, core.config());
+                for place in refused {
+                    if let Some(result) = results.get_mut(place) {
+                        *result = Err(error.clone());
+                    }
+                }
+                return results;
+            }
+            _ => return results,
+        };
+        asked = refused;
+    }
 }
 
 /// Each takes its place when it is polled first, in this order, so that nothing that comes later passes any of them.
@@ -276,6 +344,8 @@ pub(super) async fn transaction(
     let (mut turn, mut key): (Option<Turn>, Option<Key>) = (None, None);
     // The node that takes it although it does not own the slot yet.
     let mut asked: Option<Arc<Node>> = None;
+    // Its place in its lane, outside a cluster.
+    let mut kept: Option<LaneCall> = None;
     loop {
         if let Some(slot) = slot.filter(|_| turn.is_none()) {
             turn = core.fences.enter(slot.number());
@@ -312,7 +382,8 @@ pub(super) async fn transaction(
         let whole: Vec<Command> =
             asking.then(|| Command::new("ASKING")).into_iter().chain(unit.iter().cloned()).collect();
         let left = deadline.saturating_duration_since(super::clock::now());
-        let mut call = lane.call(left);
+        let kept_call = kept.take_if(LaneCall::again);
+        let mut call = kept_call.unwrap_or_else(|| lane.call(left));
         let mut is_placed = !core.routes().is_cluster();
         let outcome = std::future::poll_fn(|cx| {
             let outcome = call.poll_unit(&whole, cx);
@@ -330,7 +401,7 @@ pub(super) async fn transaction(
         .await;
         let mut line_up = || {
             let place = call.place()?;
-            let stood = Stood { lane: lane.clone(), place, index: 0, _call: None };
+            let stood = Stood { lane: lane.clone(), place, index: 0, call: None };
             let slot = slot.filter(|_| core.routes().is_cluster())?;
             let turn = core.fences.enter_refused(slot.number(), &stood, key);
             key = Some(turn.key());
@@ -349,6 +420,7 @@ pub(super) async fn transaction(
                     }
                     Verdict::Again => {
                         turn = line_up();
+                        kept = if core.only().is_some() { call.keep() } else { None };
                         pause(core).await;
                         if super::clock::now() >= deadline {
                             return Err(Error::timeout(Phase::Topology, timeout, None, Executed::No));
@@ -396,6 +468,11 @@ fn judge(core: &Core, unit: &[Command], replies: Vec<Reply>, node: &Node) -> Ver
         if let (Some(Refusal::Ask { target, .. }), Some(here)) = (Refusal::parse(error), node.endpoint()) {
             let there = target.resolve(&here);
             return core.allows(&there).then_some(Verdict::Ask(there));
+        }
+        if let (Some(refusal), Some(here), true) =
+            (Refusal::parse(error), node.endpoint(), core.only().is_some())
+        {
+            retry::complain(core, &here, refusal);
         }
         retry::is_passing(core, error).then_some(Verdict::Again)
     };

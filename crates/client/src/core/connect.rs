@@ -380,6 +380,8 @@ fn parts(config: &Config) -> Result<Parts, Error> {
         .budget(config.connection_budget())
         .limits(config.limits())
         .sentry(SentryConfig::default().every(config.sentry_every()).idle(config.sentry_idle()))
+        // A cluster's slots go to other lanes; there fences keep the order.
+        .keep_refused(!matches!(config.deployment(), Deployment::Cluster { .. }))
         .seed(fastrand::u64(..));
     let lease = LeaseConfig::default().max(config.max_leases()).acquire_timeout(config.lease_timeout());
     let link = LinkConfig::default()

@@ -52,8 +52,9 @@ pub(super) struct Stood {
     pub(super) lane: Lane,
     pub(super) place: u64,
     pub(super) index: u32,
-    /// Counts as owed while it lives, so that nobody goes before this command has lined up.
-    pub(super) _call: Option<LaneCall>,
+    /// Its call. In a cluster it counts as owed while it lives, so that nobody goes before this command has lined up; elsewhere
+    /// it keeps the command's place in its lane.
+    pub(super) call: Option<LaneCall>,
 }
 
 impl Stood {
@@ -66,12 +67,7 @@ impl Stood {
         call: Option<LaneCall>,
     ) -> Option<Self> {
         let slot = if node.has_one_lane() { None } else { command.slot() };
-        node.lane(slot).zip(place).map(|(lane, place)| Self {
-            lane: lane.clone(),
-            place,
-            index: 0,
-            _call: call,
-        })
+        node.lane(slot).zip(place).map(|(lane, place)| Self { lane: lane.clone(), place, index: 0, call })
     }
 }
 

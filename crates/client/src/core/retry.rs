@@ -44,6 +44,25 @@ pub(super) fn is_passing(core: &Core, error: &ServerError) -> bool {
     }
 }
 
+/// Tells the topology what a refusal says about it.
+pub(super) fn complain(core: &Core, here: &Endpoint, refusal: Refusal) {
+    let complaint = match refusal {
+        Refusal::ClusterDown => Complaint::ClusterDown,
+        Refusal::Loading => Complaint::Loading,
+        Refusal::MasterDown => Complaint::MasterDown,
+        Refusal::ReadOnly => Complaint::ReadOnly,
+        Refusal::Redirect { target } => Complaint::Redirect(target.resolve(here)),
+        // The slot is on its way: nobody needs to look anything up.
+        _ => Complaint::Busy,
+    };
+    core.complain(here, complaint);
+}
+
+/// The pause before try number `tries` of something that must wait.
+pub(super) fn pause_before(tries: u32) -> Duration {
+    WAIT_STEP.saturating_mul(tries).min(WAIT_MAX)
+}
+
 /// Whether a command that a closed lane gave back belongs somewhere else by now.
 pub(super) fn is_rerouted(core: &Core, node: &Arc<Node>, failure: Failure) -> bool {
     failure == Failure::Closed && !core.is_closed() && !core.is_current(node)
@@ -62,6 +81,8 @@ struct Trip {
     key: Option<Key>,
     /// Where it stood then.
     stood: Option<Stood>,
+    /// Its place in its lane, outside a cluster: nothing of its slot passes it.
+    kept: Option<LaneCall>,
     /// It has its place in a lane; outside a cluster nobody asks.
     is_placed: bool,
 }
@@ -90,6 +111,7 @@ impl Trip {
             turn: None,
             key: None,
             stood: None,
+            kept: None,
             is_placed: false,
         }
     }
@@ -98,9 +120,14 @@ impl Trip {
         self.deadline.saturating_duration_since(clock::now())
     }
 
-    /// Lines up with the others of its slot that were refused or given back, in the order in which they had been sent.
+    /// Lines up with the others of its slot that were refused or given back, in the order in which they had been sent. Outside a
+    /// cluster it goes again through the same lane, at the place that it has there.
     fn line_up(&mut self) {
-        let Some(stood) = self.stood.take().filter(|_| self.core.routes().is_cluster()) else { return };
+        let Some(stood) = self.stood.take() else { return };
+        if !self.core.routes().is_cluster() {
+            self.kept = stood.call;
+            return;
+        }
         let Some(slot) = self.command.slot() else { return };
         let turn = self.core.fences.enter_refused(slot.number(), &stood, self.key);
         self.key = Some(turn.key());
@@ -138,7 +165,7 @@ impl Trip {
     /// Waits a little longer each time, or until the topology changes.
     async fn wait(&mut self) -> bool {
         self.waits += 1;
-        let pause = WAIT_STEP.saturating_mul(self.waits).min(WAIT_MAX).min(self.left());
+        let pause = pause_before(self.waits).min(self.left());
         let changed = self.core.changed();
         let _either = tokio::time::timeout(pause, changed).await;
         !self.left().is_zero()
@@ -187,18 +214,7 @@ impl Trip {
                 }
             }
             other => {
-                self.core.complain(
-                    &here,
-                    match other {
-                        Refusal::ClusterDown => Complaint::ClusterDown,
-                        Refusal::Loading => Complaint::Loading,
-                        Refusal::MasterDown => Complaint::MasterDown,
-                        Refusal::ReadOnly => Complaint::ReadOnly,
-                        Refusal::Redirect { target } => Complaint::Redirect(target.resolve(&here)),
-                        // The slot is on its way: nobody needs to look anything up.
-                        _ => Complaint::Busy,
-                    },
-                );
+                complain(&self.core, &here, other);
                 if self.wait().await { Next::Route } else { give_up(error) }
             }
         }
@@ -222,11 +238,13 @@ impl Trip {
         } else {
             unit.push(self.command.clone());
         }
-        let mut call = lane.call(left);
+        let kept_call = self.kept.take_if(LaneCall::again);
+        let mut call = kept_call.unwrap_or_else(|| lane.call(left));
         self.is_placed = !self.core.routes().is_cluster();
         loop {
             let outcome = self.outcome(&mut call, &unit, node, &lane).await;
-            self.stood = call.place().map(|place| Stood { lane: lane.clone(), place, index: 0, _call: None });
+            let kept = if self.core.routes().is_cluster() { None } else { call.keep() };
+            self.stood = call.place().map(|place| Stood { lane: lane.clone(), place, index: 0, call: kept });
             match outcome {
                 Some(Outcome::MayResend) => {}
                 Some(Outcome::Reply(reply)) => return self.answered(at, reply).await,

@@ -14,10 +14,15 @@ use std::{
 use evenkeel_client::{Client, Error, Executed};
 use evenkeel_protocol::{Slot, maintenance::SlotRanges};
 use evenkeel_testkit::{
-    launcher::{Cluster, ClusterFailover, ClusterOptions, for_each_server},
+    launcher::{
+        Cluster, ClusterFailover, ClusterOptions, Feature, SentinelOptions, SentinelTrio, Single,
+        for_each_server, for_each_server_with,
+    },
     server::EmbeddedServer,
 };
 use tokio::sync::watch;
+
+use crate::seeds::{follow, until};
 
 /// Commands of one key on their way at once.
 const IN_FLIGHT: usize = 24;
@@ -213,6 +218,76 @@ async fn failovers_and_reshards_keep_the_order_of_a_slot() {
             assert_eq!((found.failed, found.unknown), (Vec::new(), 0));
             assert!(found.sent > 500, "{}", found.sent);
         }
+    })
+    .await;
+}
+
+/// The port of the primary that the client goes to.
+fn primary(client: &Client) -> Option<u16> {
+    client.topology().primary_of(None).map(evenkeel_protocol::Endpoint::port)
+}
+
+/// What streams found outside a cluster: a script that a replica ran in place of its primary has failed by its own words, which
+/// prove nothing; all else has gone through, in its order.
+async fn in_order(streams: Vec<Stream>, client: &Client, scripts: usize) {
+    for stream in streams {
+        let found = stream.finish(client).await;
+        println!("{} sent, {} unknown", found.sent, found.unknown);
+        assert_eq!(found.failed, Vec::<String>::new());
+        assert!(found.unknown <= scripts, "{} unknown", found.unknown);
+        assert!(found.sent > 4 * IN_FLIGHT, "{}", found.sent);
+    }
+}
+
+/// Roles change places by the servers themselves, and the old primary names the new one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redirects_keep_the_order_of_a_key() {
+    for_each_server_with("client::order::redirect", &[Feature::ClientCapa], |kind| async move {
+        let (one, other) = (Single::start(&kind).await.unwrap(), Single::start(&kind).await.unwrap());
+        follow(&other, &one).await;
+        let client = Client::connect(format!("redis://{}", one.addr())).await.unwrap();
+        let streams: Vec<_> = keys(2).iter().map(|key| Stream::start(&client, key)).collect();
+        let rounds = 6;
+        for round in 0..rounds {
+            let (from, to) = if round % 2 == 0 { (&one, &other) } else { (&other, &one) };
+            for stream in &streams {
+                stream.settle().await;
+            }
+            until("the replica can take over", async || from.command(&["FAILOVER"]).await.is_ok()).await;
+            until("the client follows", async || primary(&client) == Some(to.addr().port())).await;
+        }
+        in_order(streams, &client, rounds * IN_FLIGHT).await;
+    })
+    .await;
+}
+
+/// The same with sentinels that have not noticed: the old primary says `READONLY`, or names the new one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_steps_down_keeps_the_order_of_a_key() {
+    for_each_server_with("client::order::sentinel", &[Feature::Sentinel], |kind| async move {
+        let trio = SentinelTrio::start(&kind, SentinelOptions::default().replicas(1)).await.unwrap();
+        let seeds: Vec<String> = trio.sentinels().iter().map(ToString::to_string).collect();
+        let url = format!("redis+sentinel://{}/{}", seeds.join(","), trio.name());
+        let client = Client::connect(url).await.unwrap();
+        let streams: Vec<_> = keys(2).iter().map(|key| Stream::start(&client, key)).collect();
+        let mut from = trio.primary().await.unwrap();
+        let rounds = 2;
+        for _ in 0..rounds {
+            for stream in &streams {
+                stream.settle().await;
+            }
+            until("the replica can take over", async || {
+                trio.nodes().command(from, &["FAILOVER"]).await.is_ok()
+            })
+            .await;
+            let to = trio.data_nodes().into_iter().find(|node| *node != from).unwrap();
+            until("the client follows", async || primary(&client) == Some(to.port())).await;
+            from = to;
+        }
+        for stream in &streams {
+            stream.settle().await;
+        }
+        in_order(streams, &client, rounds * IN_FLIGHT).await;
     })
     .await;
 }

@@ -73,7 +73,7 @@ pub(crate) async fn of_a_cluster(cluster: &Cluster) {
     client.cmd("DEL").arg(&own).query::<i64>().await.unwrap();
 }
 
-async fn follow(kind_of: &Single, primary: &Single) {
+pub(crate) async fn follow(kind_of: &Single, primary: &Single) {
     let port = primary.addr().port().to_string();
     kind_of.command(&["REPLICAOF", "127.0.0.1", &port]).await.unwrap();
     until("the replica follows", async || {

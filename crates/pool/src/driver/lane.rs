@@ -88,6 +88,7 @@ pub struct LaneConfig {
     pub(crate) limits: Limits,
     pub(crate) sentry: SentryConfig,
     pub(crate) address: Option<IpAddr>,
+    pub(crate) keep_refused: bool,
 }
 
 impl Default for LaneConfig {
@@ -102,6 +103,7 @@ impl Default for LaneConfig {
             limits: Limits::default(),
             sentry: SentryConfig::default(),
             address: None,
+            keep_refused: false,
         }
     }
 }
@@ -132,6 +134,15 @@ impl LaneConfig {
     #[must_use]
     pub fn suspect_after(mut self, after: Duration) -> Self {
         self.suspect_after = after;
+        self
+    }
+
+    /// Whether a command that the server refuses because it is no primary, or not ready (`READONLY`, `REDIRECT`, `LOADING`,
+    /// `MASTERDOWN`, `NOREPLICAS`), keeps its place: later ones of its slot wait until its caller sends it again
+    /// ([`LaneCall::again`]) or drops it, for as long as its deadline lasts. Default: no.
+    #[must_use]
+    pub fn keep_refused(mut self, keep: bool) -> Self {
+        self.keep_refused = keep;
         self
     }
 
@@ -308,9 +319,13 @@ impl Lane {
     ) -> Self {
         let home = config.dial.home.get_or_insert_with(|| endpoint.clone()).clone();
         let (orders, orders_rx) = mpsc::channel(ORDERS);
+        let mut queue = Queue::new(QueueLimits { bytes: config.budget });
+        if config.keep_refused {
+            queue.keep_refused();
+        }
         let shared = Arc::new(Shared {
             id,
-            queue: Mutex::new(Queue::new(QueueLimits { bytes: config.budget })),
+            queue: Mutex::new(queue),
             info: ArcSwapOption::empty(),
             last_error: ArcSwapOption::empty(),
             ready: watch::Sender::new(Readiness::Connecting),

@@ -104,6 +104,12 @@ impl Order {
         self.line(slot).waiting.insert(seq, None);
     }
 
+    /// Whether a caller's decision about this place is awaited.
+    pub(super) fn expects(&self, slot: u16, seq: u64) -> bool {
+        let line = if slot == MANY_SLOTS { Some(&self.many) } else { self.lines.get(&slot) };
+        line.is_some_and(|line| matches!(line.waiting.get(&seq), Some(None)))
+    }
+
     /// The caller sends it again.
     pub(super) fn resend(&mut self, deferred: Deferred) {
         self.wait(Deferred { again: true, ..deferred });

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use evenkeel_protocol::{Command, Reply, Slot};
+use evenkeel_protocol::{Command, Refusal, Reply, Slot};
 use slab::Slab;
 
 use super::order::{Deferred, Order};
@@ -93,6 +93,30 @@ impl Outcome {
             Self::MayResend => false,
         }
     }
+
+    /// The server says of it, or of a part of it, that it did not run because of the server's own state.
+    fn is_refused(&self) -> bool {
+        match self {
+            Self::Reply(reply) => is_refusal(reply),
+            Self::Replies(replies) => replies.iter().any(is_refusal),
+            Self::Failed(_) | Self::MayResend => false,
+        }
+    }
+}
+
+fn is_refusal(reply: &Reply) -> bool {
+    let is_error = reply.as_bytes().first() == Some(&b'-');
+    let refusal = if is_error { reply.error() } else { None }.as_ref().and_then(Refusal::parse);
+    matches!(
+        refusal,
+        Some(
+            Refusal::Loading
+                | Refusal::MasterDown
+                | Refusal::NoReplicas
+                | Refusal::ReadOnly
+                | Refusal::Redirect { .. }
+        )
+    )
 }
 
 /// What [`Queue::append`] did.
@@ -287,6 +311,8 @@ struct Parts {
 #[derive(Debug)]
 pub(crate) struct Queue {
     limits: QueueLimits,
+    /// A command that the server refused keeps its place until its caller has decided.
+    keeps_refused: bool,
     out: BytesMut,
     shared: Vec<(usize, Bytes)>,
     /// Tokens of what stands in `out`.
@@ -312,6 +338,7 @@ impl Queue {
     pub(crate) fn new(limits: QueueLimits) -> Self {
         Self {
             limits,
+            keeps_refused: false,
             out: BytesMut::new(),
             shared: Vec::new(),
             fresh: VecDeque::new(),
@@ -327,6 +354,11 @@ impl Queue {
             epoch: None,
             ready: Vec::new(),
         }
+    }
+
+    /// From here on what comes later than a refused command waits until its caller sends it again, or does not.
+    pub(crate) fn keep_refused(&mut self) {
+        self.keeps_refused = true;
     }
 
     /// Whether a reply of this slot is owed, or a refusal of it waits to be taken: what comes later would pass it.
@@ -512,10 +544,7 @@ impl Queue {
                 None
             }
             State::Abandoned => None,
-            State::Refused => {
-                self.slots.remove(ticket.index as usize);
-                None
-            }
+            State::Refused => self.let_go(ticket.index),
             State::Done(Outcome::MayResend) => {
                 let (slot, seq) = (completion.slot, completion.seq);
                 self.release_slot(ticket.index);
@@ -526,26 +555,44 @@ impl Queue {
             State::Done(_) => {
                 if completion.bytes > 0 {
                     completion.state = State::Abandoned;
-                } else {
-                    self.slots.remove(ticket.index as usize);
+                    return None;
                 }
-                None
+                self.let_go(ticket.index)
             }
         }
+    }
+
+    /// Whoever had this place does not come back: what waited for the decision goes on.
+    fn let_go(&mut self, index: u32) -> Option<Waker> {
+        let place = self.slots.remove(index as usize);
+        if self.order.is_empty() || !self.order.expects(place.slot, place.seq) {
+            return None;
+        }
+        self.order.forget(place.slot, place.seq);
+        self.flush(place.slot);
+        self.io.take()
     }
 
     /// Sends a command again at its old place in its slot's order.
     pub(crate) fn resend(&mut self, ticket: Ticket, unit: &[Command], waker: &Waker) -> Option<Waker> {
         let closed = self.closed;
         let completion = self.slot_mut(ticket.index, ticket.seq)?;
+        let was_refused = matches!(completion.state, State::Refused);
         if closed {
-            completion.state = State::Done(Outcome::Failed(Failure::Lost));
+            let failure = if was_refused { Failure::Closed } else { Failure::Lost };
+            completion.state = State::Done(Outcome::Failed(failure));
             waker.wake_by_ref();
             return None;
         }
         completion.state = State::Waiting(Some(waker.clone()));
-        // A command that its server may have died of is not worth sending a third time.
-        completion.marks = completion.marks.without_resend();
+        let mut bytes = 0;
+        if was_refused {
+            bytes = unit.iter().map(Command::encoded_len).sum();
+            completion.bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        } else {
+            // A command that its server may have died of is not worth sending a third time.
+            completion.marks = completion.marks.without_resend();
+        }
         if let Some(parts) = &mut completion.parts {
             parts.owed = unit.len() as u32;
             parts.replies.clear();
@@ -562,7 +609,14 @@ impl Queue {
             command.encode(&mut wire);
         }
         let slot = completion.slot;
-        self.order.resend(Deferred::new(entry, wire));
+        self.bytes += bytes;
+        let deferred = Deferred::new(entry, wire);
+        // Of one that was refused it is known that it did not run.
+        if was_refused {
+            self.order.wait(deferred);
+        } else {
+            self.order.resend(deferred);
+        }
         self.flush(slot);
         self.io.take()
     }
@@ -635,17 +689,29 @@ impl Queue {
 
     /// Hands out replies; wakers of callers go to `wakers`, to be called without the lock.
     pub(crate) fn complete(&mut self, replies: impl Iterator<Item = (Sent, Reply)>, wakers: &mut Vec<Waker>) {
+        let mut refused = false;
         for (sent, reply) in replies {
-            if let Some(slot) = self.answer(sent, reply, wakers) {
+            if let Some(slot) = self.answer(sent, reply, &mut refused, wakers) {
                 self.order.settle(slot);
                 self.flush(slot);
             }
+        }
+        if refused {
+            // What is queued and not yet taken came later.
+            self.sort_queued(|_sent| true);
         }
         self.offer_room(wakers);
     }
 
     /// One reply of a command or unit; gives the slot that a switch had counted it for, if it was the last.
-    fn answer(&mut self, sent: Sent, reply: Reply, wakers: &mut Vec<Waker>) -> Option<u16> {
+    fn answer(
+        &mut self,
+        sent: Sent,
+        reply: Reply,
+        refused: &mut bool,
+        wakers: &mut Vec<Waker>,
+    ) -> Option<u16> {
+        let keeps_refused = self.keeps_refused;
         let place = self.place_of(sent)?;
         let outcome = match &mut place.parts {
             None => Outcome::Reply(reply),
@@ -658,12 +724,19 @@ impl Queue {
                 Outcome::Replies(std::mem::take(&mut parts.replies))
             }
         };
+        // Known before anything that waits behind it goes on.
+        let is_refused = keeps_refused && outcome.is_refused() && matches!(place.state, State::Waiting(_));
+        let kept = is_refused.then_some((place.slot, place.seq));
         let settled = std::mem::take(&mut place.owed).then_some(place.slot);
         let bytes = std::mem::take(&mut place.bytes) as usize;
         if place.tell(outcome, wakers) {
             self.slots.remove(sent.index as usize);
         }
         self.bytes = self.bytes.saturating_sub(bytes);
+        if let Some((slot, seq)) = kept {
+            self.order.expect_resend(slot, seq);
+            *refused = true;
+        }
         settled
     }
 
@@ -698,8 +771,11 @@ impl Queue {
         let clock = u32::try_from(now.saturating_duration_since(epoch).as_millis()).unwrap_or(u32::MAX);
         let floor = relaxed.map_or(0, |floor| u32::try_from(floor.as_millis()).unwrap_or(u32::MAX));
         let mut expired = Vec::new();
+        let decides = !self.order.is_empty();
+        let mut undecided = Vec::new();
         for (index, completion) in &mut self.slots {
-            if !matches!(completion.state, State::Waiting(_)) {
+            let is_given_back = decides && matches!(completion.state, State::Done(_) | State::Refused);
+            if !is_given_back && !matches!(completion.state, State::Waiting(_)) {
                 continue;
             }
             if completion.deadline == 0 {
@@ -708,7 +784,18 @@ impl Queue {
             // A relaxed timeout is a floor: it lengthens a shorter deadline and never shortens a longer one.
             let extra = floor.saturating_sub(completion.timeout);
             if completion.deadline.saturating_add(extra) <= clock {
-                expired.push((index as u32, completion.seq));
+                if is_given_back {
+                    undecided.push((completion.slot, completion.seq));
+                } else {
+                    expired.push((index as u32, completion.seq));
+                }
+            }
+        }
+        // Nobody waits for a caller that does not look at what it was given back.
+        for (slot, seq) in undecided {
+            if self.order.expects(slot, seq) {
+                self.order.forget(slot, seq);
+                self.flush(slot);
             }
         }
         if expired.is_empty() {

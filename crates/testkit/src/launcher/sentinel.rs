@@ -167,7 +167,8 @@ impl SentinelTrio {
         trio.set_periods(&QUICK).await?;
         trio.wait_until_formed().await?;
         trio.set_periods(&USUAL).await?;
-        let ping = (trio.down_after / PINGS_IN_DOWN_AFTER).min(PING_PERIOD_MAX).as_millis().max(1).to_string();
+        let ping =
+            (trio.down_after / PINGS_IN_DOWN_AFTER).min(PING_PERIOD_MAX).as_millis().max(1).to_string();
         trio.set_periods(&[("ping-period", &ping)]).await?;
         trio.wait_until_replicating(primary).await?;
         Ok(trio)

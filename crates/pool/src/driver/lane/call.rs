@@ -27,7 +27,7 @@ enum State {
     InLine,
     /// Has its place in the order.
     Placed,
-    /// May go again: the connection ended before the reply.
+    /// May go again: the connection ended before the reply, or the server refused it.
     Resendable,
     /// Its outcome was taken; if that was a refusal, it still counts as owed.
     Told,
@@ -79,6 +79,21 @@ impl<L: Borrow<Lane>> LaneCall<L> {
         Some(LaneCall { lane, ticket: self.ticket, timeout: self.timeout, state: State::Told })
     }
 
+    /// Lets a command that was refused go again at its old place: the next poll sends it, or what is left of its unit, as if it
+    /// had never been sent. Where the lane keeps what is refused ([`LaneConfig::keep_refused`]), nothing of its slot has passed
+    /// it meanwhile.
+    ///
+    /// False when there is nothing to send again: it has not been answered, or not with an error.
+    ///
+    /// [`LaneConfig::keep_refused`]: super::LaneConfig::keep_refused
+    pub fn again(&mut self) -> bool {
+        let may_go = self.state == State::Told;
+        if may_go {
+            self.state = State::Resendable;
+        }
+        may_go
+    }
+
     fn shared(&self) -> &Shared {
         &self.lane.borrow().shared
     }
@@ -93,7 +108,7 @@ impl<L: Borrow<Lane>> LaneCall<L> {
     /// Takes a place for commands that stay together on the wire; the same ones must be given each time.
     ///
     /// One command gives [`Outcome::Reply`], several give [`Outcome::Replies`].
-    /// After [`Outcome::MayResend`] the next poll sends the command again, at its old place.
+    /// After [`Outcome::MayResend`], and after [`again`](Self::again), the next poll sends it again, at its old place.
     pub fn poll_unit(&mut self, unit: &[Command], cx: &mut Context<'_>) -> Poll<Outcome> {
         let place = match self.state {
             State::Placed => {

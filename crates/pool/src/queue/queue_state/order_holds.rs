@@ -18,6 +18,8 @@ enum Step {
     Flush(Index),
     /// The oldest reply that some connection owes.
     Reply(Index),
+    /// The server of the connection in use refuses everything from here on.
+    StepDown,
     Switch,
     /// Some connection is lost.
     Lose(Index),
@@ -38,6 +40,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         5 => Just(Step::Take),
         5 => any::<Index>().prop_map(Step::Flush),
         6 => any::<Index>().prop_map(Step::Reply),
+        1 => Just(Step::StepDown),
         2 => Just(Step::Switch),
         1 => any::<Index>().prop_map(Step::Lose),
         1 => Just(Step::Hold),
@@ -78,6 +81,7 @@ struct Socket {
     ends: VecDeque<(usize, u64)>,
     batch: Batch,
     written: u64,
+    refuses: bool,
 }
 
 struct World {
@@ -93,8 +97,10 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        let mut queue = Queue::new(QueueLimits { bytes: 1 << 20 });
+        queue.keep_refused();
         Self {
-            queue: Queue::new(QueueLimits { bytes: 1 << 20 }),
+            queue,
             waker: Waker::noop().clone(),
             wakers: Vec::new(),
             placed: Vec::new(),
@@ -186,13 +192,18 @@ impl World {
         for _ in 0..self.placed[number].unit.len() {
             let sent = self.sockets[at].fifo.pop_front().unwrap();
             assert_eq!(self.number(sent), number);
-            let reply = Reply::new("+ok\r\n".to_owned().into());
+            let words = if self.sockets[at].refuses { "-READONLY no\r\n" } else { "+ok\r\n" };
+            let reply = Reply::new(words.to_owned().into());
             self.queue.complete(std::iter::once((sent, reply)), &mut self.wakers);
         }
         self.sockets[at].ends.pop_front();
         self.placed[number].stands = Stands::Done;
         if !self.placed[number].cancelled {
             assert!(matches!(self.poll(number), Poll::Ready(Outcome::Reply(_) | Outcome::Replies(_))));
+            if self.sockets[at].refuses {
+                self.placed[number].stands = Stands::GivenBack;
+                return;
+            }
             self.queue.cancel(self.placed[number].ticket);
         }
     }
@@ -289,6 +300,7 @@ impl World {
             Step::Take => self.take(),
             Step::Flush(amount) => self.flush(amount),
             Step::Reply(which) => self.reply(which.index(self.sockets.len())),
+            Step::StepDown => self.socket().refuses = true,
             Step::Switch => self.switch(),
             Step::Lose(which) => self.lose(which.index(self.sockets.len())),
             Step::Hold => self.queue.hold(),
@@ -306,12 +318,13 @@ impl World {
     /// Everything comes to its end once nothing stands in its way.
     fn finish(&mut self) {
         drop(self.queue.release());
-        for number in 0..self.placed.len() {
-            if self.placed[number].stands == Stands::GivenBack {
-                self.resend(number);
-            }
-        }
+        self.switch();
         for _ in 0..=self.placed.len() {
+            for number in 0..self.placed.len() {
+                if self.placed[number].stands == Stands::GivenBack {
+                    self.resend(number);
+                }
+            }
             self.take();
             for socket in &mut self.sockets {
                 socket.written = socket.batch.end;

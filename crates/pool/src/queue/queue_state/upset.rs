@@ -121,14 +121,16 @@ impl Queue {
         cut(queued.join(), units)
     }
 
-    /// Puts commands that never left in front of what came since, which waits behind what may be sent again; those that
+    /// Puts commands that never left back in their order with what came since, which waits behind what may be sent again; those that
     /// nobody waits for are let go.
     fn put_back(&mut self, back: Vec<Deferred>, wakers: &mut Vec<Waker>) {
         if back.is_empty() && self.order.is_empty() {
             return;
         }
-        let since = self.take_queued();
-        for deferred in back.into_iter().chain(since) {
+        // What was refused and sent again since stands before what never left.
+        let mut all: Vec<Deferred> = back.into_iter().chain(self.take_queued()).collect();
+        all.sort_by_key(|deferred| deferred.entry.seq);
+        for deferred in all {
             let Deferred { entry, .. } = &deferred;
             let closed = self.closed;
             match self.slot_mut(entry.index, entry.seq) {
