@@ -163,7 +163,7 @@ impl ClusterResolver {
                     let from_is_down = from.as_ref().is_some_and(is_lost);
                     self.doubts.settle(&to);
                     if let Some(from) = from.as_ref().filter(|_| from_is_down) {
-                        self.doubts.begin(from, now);
+                        self.doubts.begin(from, now, self.epoch);
                     }
                     let epoch = self.epoch;
                     self.actions.push_back(Action::PrimaryChanged { from, to, epoch, from_is_down });
@@ -193,7 +193,9 @@ impl ClusterResolver {
 
     fn on_view(&mut self, now: Instant, endpoint: &Endpoint, view: &ClusterView) {
         self.refresh.answered(endpoint, None);
-        let is_old = view.epoch.is_some_and(|epoch| epoch < self.epoch);
+        let says_itself =
+            self.doubts.is_doubtful(endpoint, view.epoch, self.epoch) && view.has_primary(endpoint);
+        let is_old = says_itself || view.epoch.is_some_and(|epoch| epoch < self.epoch);
         let knows_slots = view.shards.iter().any(|shard| !shard.slots.is_empty());
         let had_slots = self.published.slots().is_some_and(|slots| slots.owned() > 0);
         if is_old || (had_slots && !knows_slots) {
@@ -285,7 +287,7 @@ impl ClusterResolver {
             }
             RoleView::Primary { .. } => {
                 let of = self.published.primary_of_node(endpoint).cloned();
-                if !of.is_some_and(|of| self.lost.iter().any(|lost| lost.primary == of)) {
+                if !of.as_ref().is_some_and(|of| self.lost.iter().any(|lost| lost.primary == *of)) {
                     return;
                 }
                 if self.doubts.has(endpoint) {
@@ -295,6 +297,9 @@ impl ClusterResolver {
                 } else {
                     let next = self.published.with_promoted(endpoint);
                     self.publish(now, next);
+                    if let Some(of) = of {
+                        self.doubts.began_after(&of, self.epoch);
+                    }
                     self.refresh_from(now, endpoint);
                 }
             }

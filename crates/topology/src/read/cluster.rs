@@ -20,6 +20,14 @@ pub struct ClusterView {
     pub epoch: Option<u64>,
 }
 
+impl ClusterView {
+    /// Whether it shows this node as the primary of slots.
+    pub(crate) fn has_primary(&self, endpoint: &Endpoint) -> bool {
+        let is_it = |node: &NodeView| node.role == Role::Primary && node.endpoint.as_ref() == Some(endpoint);
+        self.shards.iter().any(|shard| !shard.slots.is_empty() && shard.nodes.iter().any(is_it))
+    }
+}
+
 /// A shard in a view.
 #[non_exhaustive]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -337,6 +337,38 @@ fn a_node_that_died_as_a_primary_is_not_believed_until_it_has_heard_of_its_succe
     assert_eq!(scene.owner(0), 7001);
 }
 
+/// The first word of any other node tells the epoch, and only the next one what happened in it.
+#[test]
+fn a_node_that_has_heard_of_the_epoch_and_not_of_its_successor_is_not_believed() {
+    // The successor's promotion is known by a map of its epoch, or by its own word only.
+    for is_mapped in [true, false] {
+        let mut scene = Scene::new();
+        let stale = scene.view();
+        let epoch = scene.epoch;
+        scene.kill_7001();
+        scene.run_to(1100);
+        scene.promote_7011();
+        let promoted = scene.epoch;
+        assert!(promoted > epoch);
+        if !is_mapped {
+            scene.views = [7002, 7003, 7011, 7012, 7013].map(|port| (port, ClusterView::default())).into();
+        }
+        scene.run_to(1300);
+        assert_eq!(scene.owner(0), 7011);
+        scene.nodes.insert(7011, Node::Refuses);
+        scene.nodes.remove(&7001);
+        scene.shards[0].failed = true;
+        scene.primaries = vec![7001, 7002, 7003];
+        scene.views.insert(7001, ClusterView { epoch: Some(promoted), ..stale });
+        scene.tell(Input::ConnectionLost { endpoint: at(7011) });
+        scene.took();
+        scene.run_to(2600);
+        let told = scene.took();
+        assert!(told.iter().any(|line| line.contains("StaleView")), "{is_mapped}: {told:?}");
+        assert_eq!(scene.owner(0), 7011, "{is_mapped}: {told:?}");
+    }
+}
+
 #[test]
 fn a_node_that_died_as_a_primary_and_was_promoted_unseen_is_believed_by_its_own_view() {
     let mut scene = Scene::new();
