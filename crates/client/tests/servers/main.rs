@@ -11,6 +11,7 @@ mod load;
 mod login;
 mod lost_node;
 mod order;
+mod pause;
 mod pubsub;
 mod seeds;
 mod sentinel;

@@ -5,7 +5,7 @@ use std::time::Instant;
 use evenkeel_protocol::Endpoint;
 
 use super::{
-    HOLD_LIMIT, STALE_AFTER, SentinelResolver,
+    FAST_FOR, FAST_STEP, HOLD_LIMIT, STALE_AFTER, SentinelResolver,
     group::Link,
     nodes::{Heard, Said},
 };
@@ -136,6 +136,7 @@ impl SentinelResolver {
             current.lost_since = None;
             return;
         }
+        let is_news = current.lost_since.is_none();
         current.lost_since.get_or_insert(now);
         self.doubt(now);
         // The doubt forgot what was said before it; this was said within it.
@@ -146,6 +147,11 @@ impl SentinelResolver {
         match said {
             Said::Replica { of } => {
                 self.hold(None);
+                // It has handed over, and whoever takes over says so within milliseconds.
+                if is_news {
+                    self.fast_until = Some(now + FAST_FOR);
+                    self.next_step = self.next_step.min(now + FAST_STEP);
+                }
                 if let Some(of) = of.filter(|of| self.learn_node(of)) {
                     self.ask_role(&of);
                 }

@@ -515,6 +515,26 @@ fn readonly_holds_and_follows_the_primary_that_the_old_one_names() {
 }
 
 #[test]
+fn whoever_takes_over_from_a_primary_that_steps_down_is_polled_quickly_and_not_for_ever() {
+    let mut scene = Scene::new();
+    // It is a replica already, and its heir none yet.
+    scene.nodes.insert(A, Is::ReplicaOf(B));
+    scene.tell(Input::Refused { endpoint: at(A), complaint: Complaint::ReadOnly });
+    scene.run_to(112);
+    assert_eq!(scene.took(), lines(["100 hold"]));
+    scene.nodes.insert(B, Is::Primary);
+    scene.run_to(200);
+    assert_eq!(scene.took(), lines(["115 primary 6002 epoch 1", "115 release 6002"]));
+
+    let mut scene = Scene::new();
+    scene.nodes.insert(A, Is::ReplicaOf(B));
+    scene.tell(Input::Refused { endpoint: at(A), complaint: Complaint::ReadOnly });
+    scene.run_to(10_100);
+    let polls = scene.roles_asked.iter().filter(|(_, node)| *node == B).count();
+    assert!((400..=600).contains(&polls), "{polls}");
+}
+
+#[test]
 fn readonly_of_a_primary_that_says_primary_is_proven_and_released() {
     let mut scene = Scene::new();
     scene.tell(Input::Refused { endpoint: at(A), complaint: Complaint::ReadOnly });
