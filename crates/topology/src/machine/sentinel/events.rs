@@ -135,8 +135,15 @@ impl SentinelResolver {
         if is_new || is_news {
             self.hurry(now);
         }
-        // A promotion that is already announced has happened.
+        // A promotion that is already announced has happened. What the chosen one said before is no word of it: it may have been a
+        // primary of the past, that is one no more.
         if let Some(selected) = selected {
+            if is_news
+                && !self.is_current(selected)
+                && let Some(node) = self.nodes.find(selected)
+            {
+                node.forget();
+            }
             self.ask_role(selected);
         }
     }

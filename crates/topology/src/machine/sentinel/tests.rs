@@ -650,6 +650,24 @@ fn a_leader_that_chooses_the_primary_in_office_or_switches_to_it_holds_nothing_u
 }
 
 #[test]
+fn what_a_node_said_before_it_was_chosen_is_no_promotion() {
+    let mut scene = Scene::new();
+    // A primary of the past, which is told its place while the next failover goes on.
+    scene.nodes.insert(B, Is::Primary);
+    scene.try_failover(S1, "2");
+    scene.run_to(150);
+    scene.nodes.insert(B, Is::ReplicaOf(A));
+    scene.select_b(S1);
+    scene.run_to(200);
+    assert_eq!(scene.resolver.primary(), Some(&at(A)));
+    assert!(scene.resolver.is_holding());
+    scene.nodes.insert(B, Is::Primary);
+    scene.run_to(210);
+    assert_eq!(scene.resolver.primary(), Some(&at(B)));
+    assert!(!scene.resolver.is_holding());
+}
+
+#[test]
 fn a_reset_that_is_waited_for_does_not_end_the_wait_for_another_failover() {
     let mut scene = Scene::new();
     scene.hands_over = true;
