@@ -83,6 +83,21 @@ impl Scene {
         .map_err(said("the owner"))
     }
 
+    /// Who has what was written to a slot, or to everything, once the fault is over.
+    async fn keeper(&self, fault: Fault, slot: u16) -> Outcome<SocketAddr> {
+        let Self::Sentinel(trio) = self else { return self.owner(slot).await };
+        if fault != Fault::PlannedServer {
+            return self.owner(slot).await;
+        }
+        // The servers did it without the sentinels, which name the old one until they have made up their minds.
+        for node in trio.data_nodes() {
+            if trio.is_primary(node).await {
+                return Ok(node);
+            }
+        }
+        Err(Failure::new("no server says that it is the primary"))
+    }
+
     fn seeds(&self) -> String {
         let seeds = match self {
             Self::Sentinel(trio) => trio.sentinels(),
@@ -152,7 +167,7 @@ pub(crate) async fn race(race: &Race) -> Outcome<Vec<Line>> {
     let told = racer.finish().await?;
     let taken = prober.taken().await;
     drop(prober);
-    let stands = stands(&scene, &keys).await?;
+    let stands = stands(&scene, race.fault, &keys).await?;
     for node in stopped {
         scene.nodes().cont(node).map_err(said("SIGCONT"))?;
     }
@@ -314,10 +329,10 @@ async fn migrate(
 }
 
 /// How often each number stands in the servers.
-async fn stands(scene: &Scene, keys: &[String]) -> Outcome<BTreeMap<u64, u64>> {
+async fn stands(scene: &Scene, fault: Fault, keys: &[String]) -> Outcome<BTreeMap<u64, u64>> {
     let mut stands = BTreeMap::new();
     for key in keys {
-        let owner = scene.owner(Slot::of(key.as_bytes()).number()).await?;
+        let owner = scene.keeper(fault, Slot::of(key.as_bytes()).number()).await?;
         let list = scene.nodes().command(owner, &["LRANGE", key, "0", "-1"]).await.map_err(said("LRANGE"))?;
         for item in list.items() {
             let number = item.text().and_then(|text| text.parse().ok());

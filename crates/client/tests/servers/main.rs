@@ -1,6 +1,7 @@
 //! The client against real servers that are really killed, failed over and resharded.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails by panicking")]
 
+mod adversity;
 mod away;
 mod cluster;
 mod handoff;

@@ -525,7 +525,8 @@ impl World {
                 }
             }
             Event::Rogue { node, on } => {
-                if on && node != self.truth && self.failover.is_none() && !self.nodes[node].says_primary {
+                let is_quiet = self.failover.is_none() && self.rival.is_none();
+                if on && node != self.truth && is_quiet && !self.nodes[node].says_primary {
                     self.nodes[node].rogue = true;
                     self.nodes[node].says_primary = true;
                     self.after(100 * MS, 3 * SECOND, Event::Rogue { node, on: false });

@@ -28,8 +28,9 @@ const FOLLOW_FOR: Duration = Duration::from_secs(5);
 /// What an old primary that still answers may take to answer what it owes.
 pub(super) const FAREWELL: Duration = Duration::from_secs(2);
 
-/// What one that its sentinels agreed to be down may take: commands of its slots wait meanwhile.
-const LAST_WORDS: Duration = Duration::from_millis(10);
+/// What one that its sentinels agreed to be down may take. It has been replaced by now: what it answers yet it did behind its
+/// successor's back, and it will be thrown away. Nobody is told that it succeeded.
+const LAST_WORDS: Duration = Duration::ZERO;
 
 impl Director {
     pub(super) fn topology_event(&mut self, event: TopologyEvent) {

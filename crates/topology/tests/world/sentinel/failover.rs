@@ -183,7 +183,7 @@ impl World {
                 self.after(end.0, end.1, Event::Step(failover.clone(), Step::End));
                 self.is_over(&failover);
                 // One in ten promoted primaries is taken for down at once, though it is sound.
-                if self.rng.chance(10) && self.now < TROUBLE {
+                if self.rng.chance(10) && self.now < TROUBLE && self.failover.is_none() {
                     let other = (failover.leader + 1) % 3;
                     if self.sentinels[other].up && self.nodes[chosen].up && self.truth == chosen {
                         self.begin(other, Kind::Crash);
