@@ -47,20 +47,22 @@ impl SentinelResolver {
         if let Some((epoch, newest)) = newest.filter(|(epoch, _)| *epoch > current.epoch) {
             return Some(((*newest).clone(), *epoch));
         }
-        let heir = match self.nodes.said(&current.endpoint) {
-            Said::Replica { of: Some(heir) } => heir,
-            Said::Primary => return None,
-            // Sentinels that were set up anew begin with epoch 0: a majority of them is believed when nothing else is left.
+        match self.nodes.said(&current.endpoint) {
+            Said::Primary => None,
+            // It handed its role over by itself (`FAILOVER`), which needs no sentinel.
+            Said::Replica { of: Some(heir) } if *self.nodes.said(heir) == Said::Primary => {
+                Some((heir.clone(), current.epoch))
+            }
+            // Sentinels that were set up anew begin with epoch 0, and an epoch may have been taken for a newer one's: a majority
+            // is believed when nothing else is left.
             _ => {
                 let lost = current.lost_since.is_some_and(|since| now.duration_since(since) >= PATIENCE);
                 let agreed =
                     |endpoint: &Endpoint| self.sentinels.naming(endpoint) >= self.sentinels.majority();
                 let found = rivals.iter().find(|(_, endpoint)| lost && agreed(endpoint));
-                return found.map(|(epoch, endpoint)| ((*endpoint).clone(), *epoch));
+                found.map(|(epoch, endpoint)| ((*endpoint).clone(), *epoch))
             }
-        };
-        // It handed its role over by itself (`FAILOVER`), which needs no sentinel.
-        (*self.nodes.said(heir) == Said::Primary).then(|| (heir.clone(), current.epoch))
+        }
     }
 
     /// The newest epoch in which a sentinel made this node the primary.

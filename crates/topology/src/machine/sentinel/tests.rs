@@ -799,6 +799,21 @@ fn sentinels_set_up_anew_are_believed_when_the_primary_is_gone_for_good() {
 }
 
 #[test]
+fn a_majority_is_believed_when_the_primary_follows_one_that_is_none() {
+    let mut scene = Scene::new();
+    scene.nodes = [(A, Is::ReplicaOf(C)), (B, Is::Primary), (C, Is::ReplicaOf(B))].into();
+    // In the epoch that is known already.
+    scene.says = [(S1, (B, 1)), (S2, (B, 1)), (S3, (A, 1))].into();
+    scene.tell(Input::Refused { endpoint: at(A), complaint: Complaint::ReadOnly });
+    scene.run_to(2900);
+    assert_eq!(scene.resolver.primary(), Some(&at(A)));
+    assert!(scene.resolver.is_holding());
+    scene.run_to(3300);
+    assert_eq!(scene.resolver.primary(), Some(&at(B)));
+    assert!(!scene.resolver.is_holding());
+}
+
+#[test]
 fn differing_first_answers_are_settled_by_the_newer_epoch() {
     let mut scene = Scene::unresolved();
     // Both say primary: an isolated old one and the new one.
