@@ -22,7 +22,7 @@ const QUICK: [(&str, &str); 2] = [("publish-period", "100"), ("info-period", "10
 const USUAL: [(&str, &str); 2] = [("publish-period", "2000"), ("info-period", "10000")];
 /// A sentinel that has just changed its primary has the first answer to a PING one period later. Where that is as long as
 /// down-after (half a second, a second), it takes a sound primary for down, and others agree: one failover begets the next.
-const PINGS_IN_DOWN_AFTER: u32 = 5;
+const PINGS_IN_DOWN_AFTER: u32 = 2;
 const PING_PERIOD_MAX: Duration = Duration::from_secs(1);
 
 /// How a Sentinel trio is started.
@@ -69,7 +69,7 @@ impl SentinelOptions {
     /// Time without an answer after which a sentinel sees the primary as down. Default: 2 s.
     ///
     /// 500 ms makes failovers quicker; a loaded machine then makes some of its own. The sentinels' own pings go out at least
-    /// five times in it: as often as once in it, and a promoted primary is taken for down again and a second failover follows.
+    /// twice in it: once in it, and a promoted primary is taken for down again and a second failover follows.
     #[must_use]
     pub fn down_after(mut self, down_after: Duration) -> Self {
         self.down_after = down_after;

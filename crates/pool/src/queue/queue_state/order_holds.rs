@@ -19,7 +19,7 @@ enum Step {
     /// The oldest reply that some connection owes.
     Reply(Index),
     /// The server of the connection in use refuses everything from here on.
-    StepDown,
+    Demote,
     Switch,
     /// Some connection is lost.
     Lose(Index),
@@ -40,7 +40,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         5 => Just(Step::Take),
         5 => any::<Index>().prop_map(Step::Flush),
         6 => any::<Index>().prop_map(Step::Reply),
-        1 => Just(Step::StepDown),
+        1 => Just(Step::Demote),
         2 => Just(Step::Switch),
         1 => any::<Index>().prop_map(Step::Lose),
         1 => Just(Step::Hold),
@@ -300,7 +300,7 @@ impl World {
             Step::Take => self.take(),
             Step::Flush(amount) => self.flush(amount),
             Step::Reply(which) => self.reply(which.index(self.sockets.len())),
-            Step::StepDown => self.socket().refuses = true,
+            Step::Demote => self.socket().refuses = true,
             Step::Switch => self.switch(),
             Step::Lose(which) => self.lose(which.index(self.sockets.len())),
             Step::Hold => self.queue.hold(),
