@@ -180,7 +180,7 @@ impl HandoffEngine {
                 handoff: id,
                 conn: *conn,
                 to: Destination { endpoint: endpoint.clone(), address: member.address },
-                style: MoveStyle::Quiet { hush_at: at.quiet_at, dial_at: at.close_at },
+                style: MoveStyle::Quiet { hush_at: at.quiet_at, dial_at: at.dial_at },
                 deadline: at.close_at + QUIET_PATIENCE,
                 drain_until: at.close_at + QUIET_PATIENCE,
             });

@@ -394,7 +394,7 @@ fn told_again_after_the_move_it_falls_silent_just_before_the_close() {
     };
     assert_eq!(
         last.style,
-        MoveStyle::Quiet { hush_at: script.instant(2_990), dial_at: script.instant(3_000) }
+        MoveStyle::Quiet { hush_at: script.instant(2_990), dial_at: script.instant(3_010) }
     );
     script.switched(3_002, 2, at(3, NEW));
     script.until(30_000);
