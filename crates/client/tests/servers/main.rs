@@ -11,6 +11,7 @@ mod load;
 mod login;
 mod lost_node;
 mod order;
+mod out_of_step;
 mod pubsub;
 mod seeds;
 mod sentinel;
