@@ -238,6 +238,8 @@ pub(crate) enum NameState {
 pub(crate) struct Handoff {
     pub(crate) id: HandoffId,
     pub(crate) plan: Plan,
+    /// The target that was announced, by which the announcement is known again; later ones may have replaced it in the plan.
+    pub(crate) said: Option<Endpoint>,
     pub(crate) at: Timetable,
     /// Where the retiring server was seen.
     pub(crate) sites: BTreeSet<Site>,
@@ -264,6 +266,7 @@ impl Handoff {
     pub(crate) fn new(id: HandoffId, plan: Plan, at: Timetable, limit: usize) -> Self {
         Self {
             id,
+            said: plan.target.clone(),
             plan,
             at,
             sites: BTreeSet::new(),
