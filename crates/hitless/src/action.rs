@@ -107,13 +107,14 @@ pub enum MoveStyle {
     /// no further client.
     InPlace,
     /// The server closes the old one at a known moment and nobody knows a better place before: from `hush_at` on nothing
-    /// is written to it, so that no command is cut; dial at `dial_at`, again and again until the deadline; if nothing
-    /// stands then and the old one still lives, it is used again. What waits on it without writing (a blocked command)
+    /// is written to it, so that no command is cut; dial when it is closed, at `dial_at` at the latest, again and again
+    /// until the deadline; if nothing stands then and the old one still lives, it is used again. What waits on it without writing (a blocked command)
     /// may be ended before `hush_at`.
     Quiet {
         /// When to fall silent.
         hush_at: Instant,
-        /// When to dial.
+        /// When to dial, if the server has not closed the old one before: some milliseconds behind the announced close,
+        /// since its clock, or ours, may be late by so much and a name that turns at the close would lead back.
         dial_at: Instant,
     },
 }

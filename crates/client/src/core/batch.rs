@@ -219,10 +219,7 @@ async fn in_place(
         if again.is_empty() {
             return results;
         }
-        tries += 1;
-        let left = deadline.saturating_duration_since(super::clock::now());
-        let _either = tokio::time::timeout(retry::pause_before(tries).min(left), core.changed()).await;
-        if super::clock::now() >= deadline || !call.again() {
+        if !retry::pause(core, deadline, &mut tries).await || !call.again() {
             return results;
         }
         let outcome = loop {
@@ -297,17 +294,34 @@ async fn on_lease(
 ) -> Result<Vec<Result<Reply, Error>>, Error> {
     spread::one_slot(&core.routes(), commands)?;
     let keyed = commands.iter().find(|command| command.slot().is_some()).or_else(|| commands.first());
-    let node = keyed.and_then(|command| core.routes().node(command).cloned());
-    let node = node.ok_or_else(|| Error::closed(Executed::No))?;
-    let lease = node.lend(core.config(), || core.is_current(&node)).await?;
     let waits: Duration = commands.iter().filter_map(|command| command.blocks_for().flatten()).sum();
-    match lease.lane().request_unit(commands, timeout + waits).await {
-        Outcome::Reply(reply) => Ok(split(commands, vec![reply], &node)),
-        Outcome::Replies(replies) => Ok(split(commands, replies, &node)),
-        Outcome::Failed(failure) => {
-            Err(failure::command(failure, lease.lane(), timeout + waits, core.config()))
+    let patience = timeout + waits;
+    let deadline = super::clock::now() + patience;
+    let mut tries = 0;
+    loop {
+        let node = keyed.and_then(|command| core.routes().node(command).cloned());
+        let node = node.ok_or_else(|| Error::closed(Executed::No))?;
+        let lease = node.lend(core.config(), || core.is_current(&node)).await?;
+        let left = deadline.saturating_duration_since(super::clock::now());
+        let replies = match lease.lane().request_unit(commands, left).await {
+            Outcome::Reply(reply) => vec![reply],
+            Outcome::Replies(replies) => replies,
+            Outcome::Failed(failure) => {
+                return Err(failure::command(failure, lease.lane(), patience, core.config()));
+            }
+            _ => return Err(Error::closed(Executed::Maybe)),
+        };
+        let refused = retry::all_refused(core, commands, &replies);
+        let at = lease.lane().endpoint();
+        drop(lease);
+        // While the server is not ready for any of them, none has run.
+        let again = match refused {
+            Some(error) => retry::sit_out(core, &at, &error, deadline, &mut tries).await,
+            None => false,
+        };
+        if !again {
+            return Ok(split(commands, replies, &node));
         }
-        _ => Err(Error::closed(Executed::Maybe)),
     }
 }
 

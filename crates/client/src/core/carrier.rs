@@ -20,13 +20,6 @@ pub(crate) enum Carrier {
 }
 
 impl Carrier {
-    pub(crate) fn id(&self) -> CarrierId {
-        match self {
-            Self::Lane(lane) => CarrierId::Lane(lane.id()),
-            Self::Link(link) => CarrierId::Link(link.id()),
-        }
-    }
-
     /// The endpoint that it was started for.
     pub(crate) fn home(&self) -> Endpoint {
         match self {

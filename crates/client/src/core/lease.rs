@@ -10,13 +10,40 @@ use std::{
 };
 
 use evenkeel_pool::{Failure, Lane, Lease as PoolLease, Outcome};
-use evenkeel_protocol::{Command, Reply, command::LaneRefusal};
+use evenkeel_protocol::{Command, Reply, ServerError, command::LaneRefusal};
 
-use super::{CallOptions, Core, PendingAll, PendingExec, blocking, failure};
+use super::{CallOptions, Core, PendingAll, PendingExec, blocking, clock, failure, retry};
 use crate::error::{Error, Executed};
 
 /// The reply to one command of a lease.
 pub(crate) type PendingLeased = std::pin::Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send>>;
+
+/// Whether commands may go again on the connection when a server that is not ready refused them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Again {
+    /// Each for itself: when all were refused, none ran.
+    Each,
+    Never,
+    /// MULTI, commands, EXEC: one that was refused aborts them all.
+    Transaction,
+}
+
+impl Again {
+    /// The refusal that shows that nothing of a unit ran.
+    fn refused(self, core: &Core, commands: &[Command], replies: &[Reply]) -> Option<ServerError> {
+        match self {
+            Self::Never => None,
+            Self::Each => retry::all_refused(core, commands, replies),
+            Self::Transaction => {
+                // Without MULTI they would have run one by one.
+                let begun = replies.first().is_some_and(|multi| multi.error().is_none());
+                let exec = replies.last().and_then(Reply::error).filter(|_| begun)?;
+                let queued = replies.iter().take(commands.len() - 1).find_map(Reply::error);
+                Some(queued.unwrap_or(exec)).filter(|error| retry::is_passing(core, error))
+            }
+        }
+    }
+}
 
 /// A connection of one's own.
 pub(crate) struct Lease {
@@ -25,6 +52,10 @@ pub(crate) struct Lease {
     held: PoolLease,
     /// State that nothing ends (`SELECT`, `SUBSCRIBE`, ...): the connection is never moved again.
     bound: AtomicBool,
+    /// Commands are queued until EXEC: one that was refused has doomed them all, whatever comes behind it.
+    queueing: AtomicBool,
+    /// Keys are watched until EXEC.
+    watching: AtomicBool,
 }
 
 impl fmt::Debug for Lease {
@@ -35,7 +66,8 @@ impl fmt::Debug for Lease {
 
 impl Lease {
     pub(crate) fn new(core: Arc<Core>, lease: PoolLease) -> Self {
-        Self { core, held: lease, bound: AtomicBool::new(false) }
+        let not_yet = || AtomicBool::new(false);
+        Self { core, held: lease, bound: not_yet(), queueing: not_yet(), watching: not_yet() }
     }
 
     fn lane(&self) -> &Lane {
@@ -50,15 +82,41 @@ impl Lease {
         waits.fold(timeout, Duration::saturating_add)
     }
 
+    fn again(&self) -> Again {
+        if self.queueing.load(Ordering::Relaxed) { Again::Never } else { Again::Each }
+    }
+
+    /// Sends commands that belong together, again as a whole while the server refuses every one of them because it is
+    /// not ready, if they may go again.
     async fn unit(
         core: Arc<Core>,
         lane: Lane,
         commands: Vec<Command>,
         patience: Duration,
+        again: Again,
     ) -> Result<Vec<Reply>, Error> {
-        let outcome = match commands.as_slice() {
-            [only] if only.is_blocking() => blocking::request(&core, &lane, only, patience).await,
-            _ => lane.request_unit(&commands, patience).await,
+        let deadline = clock::now() + patience;
+        let mut waits = 0;
+        loop {
+            let left = deadline.saturating_duration_since(clock::now());
+            let replies = Self::unit_once(&core, &lane, &commands, left, patience).await?;
+            let Some(error) = again.refused(&core, &commands, &replies) else { return Ok(replies) };
+            if !retry::sit_out(&core, &lane.endpoint(), &error, deadline, &mut waits).await {
+                return Ok(replies);
+            }
+        }
+    }
+
+    async fn unit_once(
+        core: &Arc<Core>,
+        lane: &Lane,
+        commands: &[Command],
+        left: Duration,
+        patience: Duration,
+    ) -> Result<Vec<Reply>, Error> {
+        let outcome = match commands {
+            [only] if only.is_blocking() => blocking::request(core, lane, only, left).await,
+            _ => lane.request_unit(commands, left).await,
         };
         match outcome {
             Outcome::Reply(reply) => Ok(vec![reply]),
@@ -67,7 +125,7 @@ impl Lease {
             Outcome::Failed(Failure::Closed) if !core.is_closed() => {
                 Err(Error::lost(lane.endpoint(), Executed::No, None))
             }
-            Outcome::Failed(failure) => Err(failure::command(failure, &lane, patience, core.config())),
+            Outcome::Failed(failure) => Err(failure::command(failure, lane, patience, core.config())),
             // A connection that was lost is not the same connection any more: its state is gone.
             _ => Err(Error::lost(lane.endpoint(), Executed::Maybe, None)),
         }
@@ -81,9 +139,17 @@ impl Lease {
             let Some(refusal) = LaneRefusal::of(command) else { continue };
             self.held.mark_dirty();
             match refusal.command {
-                "DISCARD" | "EXEC" | "UNWATCH" => ends = true,
-                "MULTI" | "WATCH" => {
+                name @ ("DISCARD" | "EXEC" | "UNWATCH") => {
+                    ends = true;
+                    self.watching.store(false, Ordering::Relaxed);
+                    if name != "UNWATCH" {
+                        self.queueing.store(false, Ordering::Relaxed);
+                    }
+                }
+                name @ ("MULTI" | "WATCH") => {
                     ends = false;
+                    let begun = if name == "MULTI" { &self.queueing } else { &self.watching };
+                    begun.store(true, Ordering::Relaxed);
                     self.lane().pin(true);
                 }
                 _ => {
@@ -98,12 +164,13 @@ impl Lease {
     pub(crate) fn send(&self, command: Command, options: CallOptions) -> PendingLeased {
         let ends = command.name().eq_ignore_ascii_case("UNWATCH") && !self.bound.load(Ordering::Relaxed);
         let commands = vec![command];
+        let again = self.again();
         let ends = self.mark(&commands) || ends;
         let patience = self.patience(&commands, options);
         let (core, lane) = (Arc::clone(&self.core), self.lane().clone());
         Box::pin(async move {
             let first = commands.first().cloned();
-            let replies = Self::unit(core, lane.clone(), commands, patience).await?;
+            let replies = Self::unit(core, lane.clone(), commands, patience, again).await?;
             if ends {
                 lane.pin(false);
             }
@@ -116,6 +183,7 @@ impl Lease {
     }
 
     pub(crate) fn send_all(&self, commands: Vec<Command>, options: CallOptions) -> PendingAll {
+        let again = self.again();
         let ends = self.mark(&commands);
         let patience = self.patience(&commands, options);
         let (core, lane) = (Arc::clone(&self.core), self.lane().clone());
@@ -123,7 +191,7 @@ impl Lease {
             if commands.is_empty() {
                 return Ok(Vec::new());
             }
-            let replies = Self::unit(core, lane.clone(), commands.clone(), patience).await?;
+            let replies = Self::unit(core, lane.clone(), commands.clone(), patience, again).await?;
             if ends {
                 lane.pin(false);
             }
@@ -142,13 +210,16 @@ impl Lease {
         let patience = self.patience(&commands, options);
         let (core, lane) = (Arc::clone(&self.core), self.lane().clone());
         let bound = self.bound.load(Ordering::Relaxed);
+        // An EXEC that was aborted has ended WATCH as well: the same commands would run unwatched.
+        let watched = self.watching.swap(false, Ordering::Relaxed);
+        let again = if watched { Again::Never } else { Again::Transaction };
         // EXEC ends WATCH and MULTI alike: nothing of the caller's is left by it.
         Box::pin(async move {
             let mut unit = Vec::with_capacity(commands.len() + 2);
             unit.push(Command::new("MULTI"));
             unit.extend(commands);
             unit.push(Command::new("EXEC"));
-            let replies = Self::unit(core, lane.clone(), unit.clone(), patience).await?;
+            let replies = Self::unit(core, lane.clone(), unit.clone(), patience, again).await?;
             lane.pin(bound);
             let mut queued = unit.iter().zip(&replies).enumerate().take(unit.len() - 1);
             let refused = queued

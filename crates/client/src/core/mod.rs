@@ -42,7 +42,7 @@ use std::{
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use evenkeel_hitless::Maintenance;
-use evenkeel_pool::Lane;
+use evenkeel_pool::{Lane, LaneId};
 use evenkeel_protocol::{Command, Endpoint, Reply};
 use evenkeel_topology::{
     ResolveError,
@@ -273,7 +273,18 @@ impl Core {
     }
 
     fn carrier(&self, id: CarrierId) -> Option<Carrier> {
-        self.carriers().into_iter().find(|carrier| carrier.id() == id)
+        match id {
+            CarrierId::Lane(id) => self.lane(id).map(Carrier::Lane),
+            CarrierId::Link(id) => self.links.find(id).map(Carrier::Link),
+        }
+    }
+
+    /// Many connections move at once, each looked up: without a list of all of them.
+    fn lane(&self, id: LaneId) -> Option<Lane> {
+        let routes = self.routes();
+        routes.all().iter().find_map(|node| {
+            node.lanes().iter().find(|lane| lane.id() == id).cloned().or_else(|| node.leases().lane(id))
+        })
     }
 
     /// Whether the comings and goings of this carrier are the client's: its node's first lane.

@@ -58,9 +58,47 @@ pub(super) fn complain(core: &Core, here: &Endpoint, refusal: Refusal) {
     core.complain(here, complaint);
 }
 
-/// The pause before try number `tries` of something that must wait.
-pub(super) fn pause_before(tries: u32) -> Duration {
-    WAIT_STEP.saturating_mul(tries).min(WAIT_MAX)
+/// The first refusal of commands that were sent together, if each of them was refused and nothing has run.
+pub(super) fn all_refused(core: &Core, commands: &[Command], replies: &[Reply]) -> Option<ServerError> {
+    let mut first = None;
+    for (command, reply) in commands.iter().zip(replies) {
+        let error = reply.error().filter(|error| is_worth_it(core, command, error))?;
+        first.get_or_insert(error);
+    }
+    first
+}
+
+/// Waits out what a server says when it cannot answer yet, on a connection that is kept: the same command may go there again
+/// then. False when it is something else, or no time is left.
+pub(super) async fn sit_out(
+    core: &Core,
+    at: &Endpoint,
+    error: &ServerError,
+    deadline: Instant,
+    waits: &mut u32,
+) -> bool {
+    let complaint = match Refusal::parse(error) {
+        Some(Refusal::Loading) => Complaint::Loading,
+        Some(Refusal::MasterDown) => Complaint::MasterDown,
+        Some(Refusal::ClusterDown) => Complaint::ClusterDown,
+        Some(Refusal::NoReplicas | Refusal::TryAgain) => Complaint::Busy,
+        // It names another place, and a connection of one's own stays where it is.
+        _ => return false,
+    };
+    if !is_passing(core, error) {
+        return false;
+    }
+    core.complain(at, complaint);
+    pause(core, deadline, waits).await
+}
+
+/// Waits a little longer each time, or until the topology changes; false when no time is left.
+pub(super) async fn pause(core: &Core, deadline: Instant, waits: &mut u32) -> bool {
+    let left = || deadline.saturating_duration_since(clock::now());
+    *waits += 1;
+    let pause = WAIT_STEP.saturating_mul(*waits).min(WAIT_MAX).min(left());
+    let _either = tokio::time::timeout(pause, core.changed()).await;
+    !left().is_zero()
 }
 
 /// Whether a command that a closed lane gave back belongs somewhere else by now.
@@ -162,13 +200,8 @@ impl Trip {
         node.lane(if node.has_one_lane() { None } else { self.command.slot() })
     }
 
-    /// Waits a little longer each time, or until the topology changes.
     async fn wait(&mut self) -> bool {
-        self.waits += 1;
-        let pause = pause_before(self.waits).min(self.left());
-        let changed = self.core.changed();
-        let _either = tokio::time::timeout(pause, changed).await;
-        !self.left().is_zero()
+        pause(&self.core, self.deadline, &mut self.waits).await
     }
 
     async fn refused(&mut self, at: Option<Endpoint>, error: ServerError) -> Next {

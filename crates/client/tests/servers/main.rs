@@ -12,6 +12,7 @@ mod load;
 mod login;
 mod lost_node;
 mod order;
+mod out_of_step;
 mod pause;
 mod pubsub;
 mod seeds;

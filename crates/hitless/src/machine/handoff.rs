@@ -82,6 +82,8 @@ pub(crate) struct Timetable {
     pub(crate) deadline: Instant,
     pub(crate) quiet_at: Instant,
     pub(crate) close_at: Instant,
+    /// Who has fallen silent and has seen no close by then dials all the same: sooner, the name may lead back still.
+    pub(crate) dial_at: Instant,
     /// What is not answered by then never will be.
     pub(crate) settle_at: Instant,
     pub(crate) forget_at: Instant,
@@ -115,6 +117,7 @@ impl Timetable {
             deadline: now + grace.saturating_sub(margin),
             quiet_at: now + grace.saturating_sub(quiet_lead),
             close_at,
+            dial_at: close_at + quiet_lead,
             settle_at: close_at + QUIET_PATIENCE * 2,
             forget_at: close_at + FORGET_AFTER,
         }
@@ -235,6 +238,8 @@ pub(crate) enum NameState {
 pub(crate) struct Handoff {
     pub(crate) id: HandoffId,
     pub(crate) plan: Plan,
+    /// The target that was announced, by which the announcement is known again; later ones may have replaced it in the plan.
+    pub(crate) said: Option<Endpoint>,
     pub(crate) at: Timetable,
     /// Where the retiring server was seen.
     pub(crate) sites: BTreeSet<Site>,
@@ -261,6 +266,7 @@ impl Handoff {
     pub(crate) fn new(id: HandoffId, plan: Plan, at: Timetable, limit: usize) -> Self {
         Self {
             id,
+            said: plan.target.clone(),
             plan,
             at,
             sites: BTreeSet::new(),

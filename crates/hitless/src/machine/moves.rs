@@ -7,7 +7,7 @@ use evenkeel_protocol::Endpoint;
 use super::{
     Conn, HandoffEngine,
     breaker::{Change, Permit},
-    handoff::{Handoff, MAX_MOVES, Member, NameState, QUIET_PATIENCE, State, backoff},
+    handoff::{Handoff, MAX_MOVES, Member, NameState, QUIET_PATIENCE, State, Timetable, backoff},
     jitter,
 };
 use crate::{
@@ -16,6 +16,12 @@ use crate::{
 
 /// A move in place that has not begun by three quarters of the grace gets its turn then.
 const IN_PLACE_AFTER: (u32, u32) = (3, 4);
+
+/// When moves in place begin.
+fn in_place_at(at: &Timetable) -> Instant {
+    let (n, d) = IN_PLACE_AFTER;
+    at.announced + (at.close_at - at.announced) * n / d
+}
 
 impl HandoffEngine {
     pub(super) fn pump_all(&mut self, now: Instant) {
@@ -120,9 +126,8 @@ impl HandoffEngine {
                 }
             }
         }
-        let (n, d) = IN_PLACE_AFTER;
         let at = handoff.at;
-        let late = at.announced + (at.close_at - at.announced) * n / d <= now;
+        let late = in_place_at(&at) <= now;
         let crowded = member.last_error == Some(MoveError::Full) && handoff.limit == 1 && late;
         let style = if crowded { MoveStyle::InPlace } else { MoveStyle::Beside };
         let (last, overdue) =
@@ -180,7 +185,7 @@ impl HandoffEngine {
                 handoff: id,
                 conn: *conn,
                 to: Destination { endpoint: endpoint.clone(), address: member.address },
-                style: MoveStyle::Quiet { hush_at: at.quiet_at, dial_at: at.close_at },
+                style: MoveStyle::Quiet { hush_at: at.quiet_at, dial_at: at.dial_at },
                 deadline: at.close_at + QUIET_PATIENCE,
                 drain_until: at.close_at + QUIET_PATIENCE,
             });
@@ -351,7 +356,10 @@ impl HandoffEngine {
             // The target lives; what it refuses is one more at this time, which is no failed attempt.
             MoveError::Full => {
                 member.failures = member.failures.saturating_sub(1);
-                member.state = State::Waiting { until: now + pause(3) };
+                // The turn of those who leave first is not slept through: the end of the grace may be too near then.
+                let again = now + pause(3);
+                let in_place = Some(in_place_at(&handoff.at)).filter(|at| now < *at);
+                member.state = State::Waiting { until: in_place.map_or(again, |at| again.min(at)) };
                 handoff.proven |= to_target;
                 handoff.limit = (handoff.limit / 2).max(1);
             }
@@ -461,5 +469,7 @@ fn to_name(handoff: &mut Handoff, now: Instant, conn: ConnId) {
     let Some(member) = handoff.members.get_mut(&conn) else { return };
     member.to_target = false;
     member.failures = 0;
-    member.state = if way_out { State::Waiting { until: now.max(name_at) } } else { State::Stuck };
+    // Made anew for this one before, it waits for what DNS says: no second guess.
+    let may_guess = way_out && member.moves == 0;
+    member.state = if may_guess { State::Waiting { until: now.max(name_at) } } else { State::Stuck };
 }

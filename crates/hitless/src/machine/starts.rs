@@ -48,7 +48,7 @@ impl HandoffEngine {
         // Told to go where it is: only the address behind that name can be what changes.
         let itself = target.as_ref() == Some(&origin.dialled)
             && !self.handoffs.values().any(|handoff| {
-                handoff.plan.seq == seq && handoff.plan.target == target && now < handoff.at.forget_at
+                handoff.plan.seq == seq && handoff.said == target && now < handoff.at.forget_at
             });
         let target = target.filter(|_| !itself);
         let known = self
@@ -59,7 +59,7 @@ impl HandoffEngine {
                 handoff.plan.cause == HandoffCause::Moving
                     && handoff.plan.endpoint == origin.endpoint
                     && handoff.plan.seq == seq
-                    && handoff.plan.target == target
+                    && handoff.said == target
                     // After the close a whole grace is a further event, whatever its id; late joiners are told what is left.
                     && (now < handoff.at.close_at
                         || grace.is_none_or(|grace| grace.min(MAX_GRACE) <= handoff.plan.grace / 2))
@@ -124,9 +124,12 @@ impl HandoffEngine {
             .collect();
         for older in older {
             let Some(handoff) = self.handoffs.get(&older) else { continue };
-            let back = plan.target.as_ref().is_some_and(|target| {
-                handoff.sites.iter().any(|site| self.leads_to(target, &plan.endpoint, site))
-            });
+            // Heard last is not said last: who joins late is told what was announced before.
+            let was_said_before = matches!((plan.seq, handoff.plan.seq), (Some(new), Some(old)) if new < old);
+            let back = !was_said_before
+                && plan.target.as_ref().is_some_and(|target| {
+                    handoff.sites.iter().any(|site| self.leads_to(target, &plan.endpoint, site))
+                });
             let retires =
                 handoff.plan.target.as_ref().is_some_and(|target| {
                     sites.iter().any(|site| self.leads_to(target, &plan.endpoint, site))

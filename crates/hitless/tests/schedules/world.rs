@@ -16,7 +16,7 @@ use evenkeel_protocol::{
     maintenance::{MalformedNotice, SlotMove, SlotRanges},
 };
 
-use crate::promises::Promises;
+use crate::promises::{Planned, Promises};
 
 /// The server of a connection that was closed while its move goes on.
 const GONE: usize = usize::MAX;
@@ -584,6 +584,7 @@ impl World {
         self.promises.on_close(self.now, server, seq, way_out, &self.conns);
         self.servers[server].retiring = None;
         self.servers[server].door = Door::Closed;
+        self.promises.on_door_shut(&literal(server));
         let back = self.now + self.rng.range(5_000, 60_000);
         self.at(back, Ev::Open { server, door: Door::Open });
         let cut: Vec<ConnId> =
@@ -704,8 +705,9 @@ impl World {
                     Door::Open => {}
                 }
                 self.servers[bad].door = door;
+                self.promises.on_door_shut(&literal(bad));
                 self.at(self.now + grace * 1_000 + 3_000, Ev::Open { server: bad, door: Door::Open });
-                (Some(literal(bad)), !matches!(door, Door::Mute | Door::Slow(_)))
+                (Some(literal(bad)), true)
             }
         };
         let seq = self.seq();
@@ -723,7 +725,11 @@ impl World {
         let flip = self.now + grace * 10 * flip;
         // A name that leads nowhere when the server closes is nobody's fault but its owner's.
         sound &= flip <= really && !early;
-        self.promises.on_retirement(self.now, server, seq, sound, self.most.is_some());
+        let target_is_good = target.as_ref() == Some(&literal(heir));
+        let told = target.clone();
+        let full = self.most.is_some();
+        let crowded = full && really > closes;
+        self.promises.on_retirement(seq, Planned { server, sound, target_is_good, told, full, crowded });
         self.servers[server].retiring = Some(Retirement { seq, target: target.clone(), closes });
         let notice = Notice::Moving { seq: Some(seq), grace: Some(Duration::from_secs(grace)), target };
         let twice = self.rng.chance(30);

@@ -21,6 +21,7 @@ use evenkeel_protocol::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::watch,
     time::timeout,
 };
 
@@ -93,6 +94,8 @@ pub struct DialConfig {
     credentials: Option<Arc<dyn CredentialsProvider>>,
     gate: Arc<Gate>,
     move_gate: Arc<Gate>,
+    /// Of a move that leaves its old connection first: whether a caller waits for it.
+    wanted: Option<watch::Receiver<bool>>,
     /// What connections belong to, wherever they are dialled.
     pub(crate) home: Option<Endpoint>,
 }
@@ -116,6 +119,7 @@ impl Default for DialConfig {
             credentials: None,
             gate: Arc::new(Gate::new(MAX_DIALS)),
             move_gate: Arc::new(Gate::new(MAX_MOVES)),
+            wanted: None,
             home: None,
         }
     }
@@ -194,9 +198,9 @@ impl DialConfig {
         self
     }
 
-    /// The same, for a dial that is part of a move.
-    pub(crate) fn of_move(mut self) -> Self {
-        self.gate = Arc::clone(&self.move_gate);
+    /// The same, for a dial of a move that leaves its old connection first; those that callers wait for go first.
+    pub(crate) fn of_move(mut self, wanted: watch::Receiver<bool>) -> Self {
+        self.wanted = Some(wanted);
         self
     }
 
@@ -349,7 +353,10 @@ pub async fn dial_at(
     config: &DialConfig,
 ) -> Result<Dialed, DialError> {
     // The line ends: whoever stands in front is gone within the same times.
-    let _place = config.gate.enter(endpoint).await;
+    let _place = match &config.wanted {
+        Some(wanted) => config.move_gate.enter_wanted(endpoint, wanted.clone()).await,
+        None => config.gate.enter(endpoint).await,
+    };
     let timed_out = |phase| DialError::TimedOut { endpoint: endpoint.clone(), phase };
     let connecting = timeout(config.connect_timeout, connect(endpoint, address, config)).await;
     let Connected { stream, peer, local } = connecting.map_err(|_elapsed| timed_out(Phase::Connect))??;

@@ -1,13 +1,20 @@
 //! `Gate`: few dials at once to one node, so that a node that comes back is not met by everything at once.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use evenkeel_protocol::Endpoint;
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::timeout,
+};
 
 /// Nodes remembered before those that nobody dials are forgotten.
 const REMEMBERED: usize = 64;
+
+/// Where a whole pool is dialled at once, those that nobody waits for let the others go first for so long: some hundred
+/// dials of a machine of two cores.
+const HEAD_START: Duration = Duration::from_millis(20);
 
 /// Counts the dials under way, node by node; whoever comes too many waits in line.
 pub(super) struct Gate {
@@ -38,11 +45,23 @@ impl Gate {
         // The line is never closed.
         line.acquire_owned().await.ok()
     }
+
+    /// As [`enter`](Self::enter), behind those for whom somebody waits, until somebody waits here as well.
+    pub(super) async fn enter_wanted(
+        &self,
+        endpoint: &Endpoint,
+        mut wanted: watch::Receiver<bool>,
+    ) -> Option<OwnedSemaphorePermit> {
+        // Overtaken, wanted, or given up by whoever would say so: its turn has come.
+        drop(timeout(HEAD_START, wanted.wait_for(|wanted| *wanted)).await);
+        self.enter(endpoint).await
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::clock;
 
     #[tokio::test]
     async fn the_fifth_dial_to_a_node_waits_and_other_nodes_do_not() {
@@ -58,6 +77,30 @@ mod tests {
         assert!(gate.enter(&b).await.is_some());
         inside.pop();
         assert!(fifth.await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_is_waited_for_goes_first() {
+        let gate = Gate::new(4);
+        let endpoint = Endpoint::new("a", 1);
+        let began = clock::now();
+        let order = Mutex::new(Vec::new());
+        let (idle, asked, busy) =
+            (watch::Sender::new(false), watch::Sender::new(false), watch::Sender::new(true));
+        let enter = async |name: &'static str, wanted: &watch::Sender<bool>| {
+            let place = gate.enter_wanted(&endpoint, wanted.subscribe()).await;
+            order.lock().push((name, clock::now() - began));
+            place
+        };
+        let asking = async {
+            tokio::time::sleep(HEAD_START / 2).await;
+            asked.send_replace(true);
+        };
+        let (one, two, three, ()) =
+            tokio::join!(enter("idle", &idle), enter("asked", &asked), enter("busy", &busy), asking);
+        assert!(one.is_some() && two.is_some() && three.is_some());
+        let expected = [("busy", Duration::ZERO), ("asked", HEAD_START / 2), ("idle", HEAD_START)];
+        assert_eq!(order.into_inner(), expected);
     }
 
     #[tokio::test]

@@ -260,6 +260,13 @@ impl LeasePool {
         out.chain(desk.idle.iter().map(|idle| &idle.lane)).cloned().collect()
     }
 
+    /// The connection with this number, in use or idle.
+    pub fn lane(&self, id: LaneId) -> Option<Lane> {
+        let desk = self.inner.desk.lock();
+        let out = desk.out.iter().map(|(_, out)| &out.lane);
+        out.chain(desk.idle.iter().map(|idle| &idle.lane)).find(|lane| lane.id() == id).cloned()
+    }
+
     /// Closes the idle connection with this number, if it is idle; gives whether it was.
     pub fn discard_idle(&self, id: LaneId) -> bool {
         let found = {

@@ -427,14 +427,19 @@ impl LaneMachine {
 
     fn give_up_move(&mut self, now: Instant) {
         let Some(moving) = self.moving.take() else { return };
-        if let Some(dial) = moving.dial {
+        let is_alone = moving.dial.is_some_and(|dial| self.state == State::Dialing(dial));
+        // Nobody has a connection, and the same would be dialled again: callers need not wait from the start.
+        let leads_home = moving.request.target == self.home && moving.request.address == self.address;
+        if let Some(dial) = moving.dial.filter(|_| !(is_alone && leads_home)) {
             self.actions.push_back(Action::Discard(dial));
         }
         self.resume(&moving);
         self.actions.push_back(Action::Report(Report::MoveFailed(moving.request.id)));
-        if moving.dial.is_some_and(|dial| self.state == State::Dialing(dial)) {
+        if is_alone {
             self.redirect = None;
-            self.redial(now);
+            if !leads_home {
+                self.redial(now);
+            }
         }
     }
 

@@ -394,7 +394,7 @@ fn told_again_after_the_move_it_falls_silent_just_before_the_close() {
     };
     assert_eq!(
         last.style,
-        MoveStyle::Quiet { hush_at: script.instant(2_990), dial_at: script.instant(3_000) }
+        MoveStyle::Quiet { hush_at: script.instant(2_990), dial_at: script.instant(3_010) }
     );
     script.switched(3_002, 2, at(3, NEW));
     script.until(30_000);
@@ -720,4 +720,51 @@ fn an_address_that_dns_names_again_has_not_vanished() {
     script.until(18_001);
     let (_, conn, to) = script.moves().last().unwrap().clone();
     assert_eq!((conn, to), (2, format!("{NAME} at 10.0.0.1")));
+}
+
+#[test]
+fn a_late_joiner_does_not_bring_a_target_back_that_retires_itself() {
+    let mut script = Script::open(2);
+    script.hear(0, &at(1, OLD), moving(4, 15, Some(NEW)));
+    script.until(600);
+    script.switched(600, 1, moved(11, NEW));
+    script.switched(610, 2, moved(12, NEW));
+    const THIRD: &str = "10.0.0.3:6379";
+    script.hear(1_000, &moved(11, NEW), moving(6, 1, Some(THIRD)));
+    script.until(1_060);
+    assert_eq!(script.moved_to().last(), Some(&(11, THIRD.to_owned())), "one goes ahead");
+    // Through the name, which still leads to the first one, as its announcement was.
+    let told = script.hear_as(1_060, &at(13, OLD), true, moving(4, 14, Some(NEW)));
+    assert!(matches!(told, Outcome::Joined(_)), "{told:?}");
+    script.input(1_061, Input::Opened { origin: at(13, OLD) });
+    script.switched(1_070, 11, moved(21, THIRD));
+    script.until(1_800);
+    let moves = script.moved_to();
+    for conn in [12, 13] {
+        assert!(moves.contains(&(conn, THIRD.to_owned())), "{conn}: {moves:?}");
+    }
+}
+
+#[test]
+fn the_turn_of_those_who_leave_first_is_not_slept_through() {
+    let mut script = Script::with(Config::new(), Sizes { workers: 1, queue: 10 });
+    script.input(0, Input::Opened { origin: at(1, OLD) });
+    script.hear(0, &at(1, OLD), moving(1, 1, Some(NEW)));
+    script.until(700);
+    script.failed(720, 1, MoveError::Full);
+    script.until(900);
+    assert_eq!(script.moves().last(), Some(&(750, 1, format!("{NEW} in place"))));
+}
+
+#[test]
+fn an_older_announcement_that_is_heard_late_does_not_end_a_newer_one() {
+    let mut script = Script::open(2);
+    script.hear(0, &at(1, OLD), moving(5, 5, None));
+    // A newcomer at another server of the name hears what that one had announced before: go to the first.
+    let elsewhere = at(3, "10.0.0.3:6379");
+    script.hear_as(100, &elsewhere, true, moving(4, 10, Some(OLD)));
+    script.input(101, Input::Opened { origin: elsewhere });
+    script.until(5_000);
+    let moved: Vec<u64> = script.moves().into_iter().map(|(_, conn, _)| conn).collect();
+    assert!(moved.contains(&1) && moved.contains(&2), "{moved:?}");
 }

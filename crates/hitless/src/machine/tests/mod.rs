@@ -2,6 +2,7 @@
 
 mod defects;
 mod handoffs;
+mod strangers;
 mod windows;
 
 use std::{

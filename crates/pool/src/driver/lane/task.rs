@@ -9,7 +9,10 @@ use std::{
 };
 
 use evenkeel_protocol::{Endpoint, Machine, Reply};
-use tokio::{sync::mpsc, time::Sleep};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Sleep,
+};
 
 use super::{LaneConfig, LaneObserver, Order, Readiness, Shared};
 use crate::{
@@ -37,6 +40,8 @@ pub(crate) struct LaneTask {
     orders: mpsc::Receiver<Order>,
     machine: LaneMachine,
     dials: Vec<(DialId, Dialing)>,
+    /// Whether a caller waits for them.
+    wanted: watch::Sender<bool>,
     /// Connections that the machine has not taken yet.
     dialed: Vec<(DialId, Dialed)>,
     active: Option<Wire>,
@@ -85,6 +90,7 @@ impl LaneTask {
             orders,
             machine,
             dials: Vec::new(),
+            wanted: watch::Sender::new(false),
             dialed: Vec::new(),
             active: None,
             draining: Vec::new(),
@@ -118,11 +124,12 @@ impl LaneTask {
                 Action::Dial { dial: id, endpoint, address } => {
                     let mut config = self.config.dial.clone();
                     // Callers wait for it where nothing stands beside it; elsewhere few at a time leave the processor to them.
-                    let is_waited_for = self.machine.moving().is_some_and(|(dial, request)| {
+                    let leaves_first = self.machine.moving().is_some_and(|(dial, request)| {
                         dial == Some(id) && request.overlap != Overlap::Beside
                     });
-                    if is_waited_for {
-                        config = config.of_move();
+                    if leaves_first {
+                        self.wanted.send_replace(self.shared.queue.lock().has_work());
+                        config = config.of_move(self.wanted.subscribe());
                     }
                     let dialing = async move { dial_at(&endpoint, address, &config).await };
                     self.dials.push((id, Box::pin(dialing)));
@@ -320,6 +327,12 @@ impl LaneTask {
     }
 
     fn poll_dials(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.dials.is_empty() {
+            return false;
+        }
+        if !*self.wanted.borrow() && self.shared.queue.lock().has_work() {
+            self.wanted.send_replace(true);
+        }
         let mut progress = false;
         let mut index = 0;
         while let Some((id, dialing)) = self.dials.get_mut(index) {
@@ -530,6 +543,17 @@ impl LaneTask {
 }
 
 impl LaneTask {
+    /// A task that comes late must not write to a connection that is to be silent by now: the peer is about to close it.
+    fn hush_in_time(&mut self) {
+        if self.machine.moving().is_some() && !self.done {
+            let now = clock::now();
+            if self.machine.poll_timeout().is_some_and(|at| at <= now) {
+                self.machine.handle_timeout(now);
+                self.act();
+            }
+        }
+    }
+
     /// Takes the successor that waited for the caller's state to go.
     fn unpark(&mut self) {
         if let Some(id) = self.parked.take_if(|_| !self.shared.is_pinned()) {
@@ -553,6 +577,7 @@ impl Future for LaneTask {
         if !task.draining.is_empty() {
             task.poll_draining(cx);
         }
+        task.hush_in_time();
         if !task.done {
             again = task.poll_active(cx);
         }

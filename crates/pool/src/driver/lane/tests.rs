@@ -218,6 +218,35 @@ async fn a_quiet_lane_writes_nothing_until_its_successor_stands() {
 }
 
 #[tokio::test]
+async fn a_lane_that_comes_late_to_its_silence_writes_nothing_any_more() {
+    let (new, _, _server_new) = listen(Duration::ZERO).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let old = Endpoint::new("127.0.0.1", listener.local_addr().unwrap().port());
+    let heard = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&heard);
+    let _server_old = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut read = BytesMut::new();
+        stream.read_buf(&mut read).await.unwrap();
+        stream.write_all(b"%1\r\n+proto\r\n:3\r\n").await.unwrap();
+        while stream.read_buf(&mut read).await.unwrap_or(0) > 0 {
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let lane = lane(&old);
+    assert!(lane.ready().await);
+    let mut quietly = renewal(&new, crate::machine::Overlap::Quiet, Duration::from_millis(60));
+    quietly.hush_at = clock::now() + Duration::from_millis(20);
+    assert!(lane.move_to(quietly.clone()));
+    // It knows of its move before its time has come.
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    // Nobody runs for a while, and a caller is the first to run again.
+    while clock::now() < quietly.hush_at + Duration::from_millis(5) {}
+    assert_eq!(text(echo(&lane, "later").await), "later");
+    assert_eq!((lane.endpoint(), heard.load(Ordering::SeqCst)), (new, 0));
+}
+
+#[tokio::test]
 async fn a_lane_that_moves_in_place_answers_everything_first() {
     let (old, accepted_old, _server_old) = listen(Duration::from_millis(20)).await;
     let (new, accepted_new, _server_new) = listen(Duration::ZERO).await;

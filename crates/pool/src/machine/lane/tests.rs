@@ -223,6 +223,16 @@ fn a_quiet_move_that_finds_nobody_uses_the_old_connection_again() {
 }
 
 #[test]
+fn a_quiet_move_that_comes_too_late_goes_on_as_the_lanes_own_dial() {
+    let mut script = Script::new();
+    script.ready();
+    script.input(0, Input::Move(renewal(&script, Overlap::Quiet)));
+    assert_eq!(script.input(990, Input::Lost), ["reconnecting 0", "dial 1 a:1"]);
+    assert_eq!(script.timeout(2000), ["move failed 7"]);
+    assert_eq!(script.input(2001, Input::Dialed(DialId(1))), ["adopt 1", "connected again=true a:1"]);
+}
+
+#[test]
 fn a_move_in_place_lets_the_old_connection_answer_and_leave_first() {
     let mut script = Script::new();
     script.ready();
