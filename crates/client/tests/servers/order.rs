@@ -232,7 +232,6 @@ fn primary(client: &Client) -> Option<u16> {
 async fn in_order(streams: Vec<Stream>, client: &Client, scripts: usize) {
     for stream in streams {
         let found = stream.finish(client).await;
-        println!("{} sent, {} unknown", found.sent, found.unknown);
         assert_eq!(found.failed, Vec::<String>::new());
         assert!(found.unknown <= scripts, "{} unknown", found.unknown);
         assert!(found.sent > 4 * IN_FLIGHT, "{}", found.sent);
