@@ -282,10 +282,9 @@ impl Core {
     /// Many connections move at once, each looked up: without a list of all of them.
     fn lane(&self, id: LaneId) -> Option<Lane> {
         let routes = self.routes();
-        let found = routes.all().iter().find_map(|node| {
+        routes.all().iter().find_map(|node| {
             node.lanes().iter().find(|lane| lane.id() == id).cloned().or_else(|| node.leases().lane(id))
-        });
-        found
+        })
     }
 
     /// Whether the comings and goings of this carrier are the client's: its node's first lane.

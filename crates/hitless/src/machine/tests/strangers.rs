@@ -46,7 +46,12 @@ fn a_target_that_refuses_for_most_of_a_second_costs_no_connection() {
         script.until(60_000);
         let quietly = script.moves().iter().filter(|(_, _, to)| to.contains("quietly")).count();
         let metrics = script.engine.metrics();
-        assert_eq!((successor - 10, quietly, metrics.abandoned), (3, 0, 0), "{grace_s} s: {:?}", script.moves());
+        assert_eq!(
+            (successor - 10, quietly, metrics.abandoned),
+            (3, 0, 0),
+            "{grace_s} s: {:?}",
+            script.moves()
+        );
     }
 }
 
