@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use evenkeel::{
     Client, Config, ErrorKind, MaintenanceConfig, MetricsHook,
-    hitless::{EndpointType, LogLevel, Mode, Protocol, Sizes},
+    hitless::{Durations, EndpointType, LogLevel, Mode, Protocol, Sizes},
 };
 use evenkeel_testkit::server::{EmbeddedServer, MaintenanceSupport, Move};
 
@@ -124,7 +124,7 @@ async fn a_metrics_hook_counts_what_a_move_came_to() {
     assert_eq!(moving.finished().await.unwrap().closed, 0);
     let counted = hook.metrics();
     assert_eq!(counted.notification_counts.get("MOVING"), Some(&1));
-    assert_eq!(counted.processing_times.get("MOVING").map(|times| times.count()), Some(1));
+    assert_eq!(counted.processing_times["MOVING"].count(), 1);
     assert!(counted.error_counts.is_empty());
     let metrics = client.maintenance().metrics();
     assert_eq!((metrics.handoffs, metrics.moved, metrics.abandoned), (1, 1, 0));

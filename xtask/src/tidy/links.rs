@@ -11,13 +11,13 @@ use super::{File, Finding};
 /// one whose name begins with it and an underscore (`defect_01` for `defect_01_a_result_that..`), or a type.
 pub(super) fn check(files: &[File]) -> Vec<Finding> {
     let by_path: HashMap<&str, &File> = files.iter().map(|file| (file.path.as_str(), file)).collect();
-    let pages = files.iter().filter(|file| Path::new(&file.path).extension().is_some_and(|e| e == "md"));
+    let pages = files.iter().filter(|file| has(&file.path, "md"));
     let mut findings = Vec::new();
     for page in pages {
         for (n, line) in page.text.lines().enumerate() {
             let mut fail = |words| findings.push(Finding::failure(format!("{}:{}", page.path, n + 1), words));
-            for (label, target) in links(line).filter(|(_, target)| target.ends_with(".rs")) {
-                let Some(path) = resolve(&page.path, target) else { continue };
+            for (label, target) in links(line) {
+                let Some(path) = resolve(&page.path, target).filter(|path| has(path, "rs")) else { continue };
                 match (by_path.get(path.as_str()), named(label)) {
                     (None, _) => fail(format!("there is no file {path}")),
                     (Some(file), Some(name)) if !holds(&file.text, name) => {
@@ -29,6 +29,10 @@ pub(super) fn check(files: &[File]) -> Vec<Finding> {
         }
     }
     findings
+}
+
+fn has(path: &str, extension: &str) -> bool {
+    Path::new(path).extension().is_some_and(|found| found == extension)
 }
 
 /// Label and target of each `[label](target)`.

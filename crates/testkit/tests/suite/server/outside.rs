@@ -58,6 +58,7 @@ enum Maker {
 }
 
 impl Maker {
+    #[expect(clippy::print_stdout, reason = "a skipped test must say so")]
     async fn command(self) -> Option<Command> {
         let _alone = INSTALLING.lock().await;
         let home = folder(match self {
