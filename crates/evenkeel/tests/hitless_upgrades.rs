@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use evenkeel::{
     Client, Config, ErrorKind, MaintenanceConfig, MetricsHook,
-    hitless::{Durations, EndpointType, LogLevel, Mode, Protocol, Sizes},
+    hitless::{EndpointType, LogLevel, Mode, Protocol, Sizes},
 };
 use evenkeel_testkit::server::{EmbeddedServer, MaintenanceSupport, Move};
 
