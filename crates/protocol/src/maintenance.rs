@@ -271,40 +271,51 @@ fn read(name: &'static str, rest: &[Frame]) -> Result<Notice, MalformedNotice> {
     })
 }
 
+/// A number, or a string that holds one; what no 64 bits hold is the largest that they do.
 fn integer(frame: &Frame) -> Option<i64> {
-    match frame {
-        Frame::Integer(value) => Some(*value),
-        other => std::str::from_utf8(other.as_bytes()?).ok()?.trim().parse().ok(),
-    }
+    let text = match frame {
+        Frame::Integer(value) => return Some(*value),
+        other => std::str::from_utf8(other.as_bytes()?).ok()?.trim(),
+    };
+    text.parse().ok().or_else(|| {
+        let digits = text.trim_start_matches(['-', '+']);
+        let all = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        all.then_some(if text.starts_with('-') { i64::MIN } else { i64::MAX })
+    })
 }
 
 /// Late joiners are told 0 or less: the operation is due now.
 fn seconds(frame: &Frame) -> Option<Duration> {
-    if let Frame::Double(value) = frame {
-        return Duration::try_from_secs_f64(value.max(0.0)).ok();
+    let fraction = match frame {
+        Frame::Double(value) => *value,
+        other => match integer(other) {
+            Some(value) => return Some(Duration::from_secs(u64::try_from(value).unwrap_or(0))),
+            None => std::str::from_utf8(other.as_bytes()?).ok()?.trim().parse().ok()?,
+        },
+    };
+    if fraction.is_nan() {
+        return None;
     }
-    integer(frame).map(|value| Duration::from_secs(u64::try_from(value).unwrap_or(0)))
+    Some(Duration::try_from_secs_f64(fraction.max(0.0)).unwrap_or(Duration::MAX))
 }
 
-/// `Ok(None)` for every way of saying "no address".
+/// `Ok(None)` for every way of saying "no address"; a host without a port is none either, because a guessed port
+/// would lead astray those who can ask the configured name.
 fn endpoint(text: &str) -> Result<Option<Endpoint>, &'static str> {
     let text = text.trim();
-    if text.is_empty()
-        || text == "?"
-        || text.starts_with(':')
-        || text.starts_with("?:")
-        || text.ends_with(":0")
-    {
+    let no_port = text.ends_with(":0");
+    let no_host = text.is_empty() || text.starts_with(':') && !text.starts_with("::");
+    if no_port || no_host {
         return Ok(None);
     }
-    let has_port = match text.strip_prefix('[') {
-        Some(bracketed) => bracketed.contains("]:"),
-        None => text.contains(':'),
-    };
-    if !has_port {
-        return Err("endpoint without a port");
-    }
-    text.parse().map(Some).map_err(|_bad| "endpoint is not host:port")
+    // No port is port 0, as that of a Unix socket is, which no announcement may lead to.
+    let endpoint = Endpoint::parse_with_default_port(text, 0).map_err(|_bad| "endpoint is not host:port")?;
+    let host = endpoint.host();
+    let unknown = ["?", "null", "nil"].iter().any(|word| host.eq_ignore_ascii_case(word));
+    // An IPv6 address without brackets and port loses its last group to the port, and is none any more.
+    let address = host.split('%').next().unwrap_or_default();
+    let cut = address.contains(':') && address.parse::<std::net::Ipv6Addr>().is_err();
+    Ok((!unknown && !cut && !endpoint.is_unix()).then_some(endpoint))
 }
 
 fn strings(frame: &Frame) -> Vec<String> {
@@ -383,8 +394,76 @@ mod tests {
                 moving(Some(1), Some(5), Some("[::1]:7000")),
             ),
             (">4\r\n+MOVING\r\n_\r\n:5\r\n+h:1\r\n", moving(None, Some(5), Some("h:1"))),
+            (
+                ">5\r\n$6\r\nMoving\r\n+07\r\n+ 5 \r\n$3\r\nh:1\r\n%0\r\n",
+                moving(Some(7), Some(5), Some("h:1")),
+            ),
+            (">2\r\n+MOVING\r\n:1\r\n", moving(Some(1), None, None)),
+            (">4\r\n+MOVING\r\n:1\r\n_\r\n+h:1\r\n", moving(Some(1), None, Some("h:1"))),
         ] {
             assert_eq!(parse(wire), expected, "{wire:?}");
+        }
+    }
+
+    #[test]
+    fn every_way_of_naming_a_target_or_none() {
+        for (text, target) in [
+            ("10.0.0.1:6379", Some("10.0.0.1:6379")),
+            ("node.example:12000", Some("node.example:12000")),
+            ("[2001:db8::1]:7000", Some("[2001:db8::1]:7000")),
+            // The last colon divides, as in every address that servers print.
+            ("2001:db8::1:7000", Some("[2001:db8::1]:7000")),
+            ("::1:7000", Some("[::1]:7000")),
+            (" h:1 ", Some("h:1")),
+            ("", None),
+            ("?", None),
+            ("?:6379", None),
+            (":6379", None),
+            ("h:0", None),
+            ("null", None),
+            ("NULL:6379", None),
+            ("nil", None),
+            ("10.0.0.1", None),
+            ("node.example", None),
+            ("[2001:db8::1]", None),
+            ("2001:db8::1", None),
+            ("::1", None),
+            ("[2001:db8::1]:0", None),
+            // A server has no say over the files of this machine.
+            ("unix:/run/other.sock", None),
+        ] {
+            let target = target.map(|target| target.parse().unwrap());
+            let expected = Notice::Moving { seq: Some(1), grace: Some(Duration::from_secs(5)), target };
+            for sign in [format!("+{text}\r\n"), format!("${}\r\n{text}\r\n", text.len())] {
+                let wire = format!(">4\r\n+MOVING\r\n:1\r\n:5\r\n{sign}");
+                assert_eq!(parse(&wire), Some(Ok(expected.clone())), "{wire:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_way_of_writing_a_time() {
+        for (wire, time) in [
+            (":5", Duration::from_secs(5)),
+            ("+5", Duration::from_secs(5)),
+            ("(5", Duration::from_secs(5)),
+            (",1.5", Duration::from_millis(1500)),
+            ("+1.5", Duration::from_millis(1500)),
+            (":0", Duration::ZERO),
+            (":-7", Duration::ZERO),
+            ("+-7", Duration::ZERO),
+            (",-inf", Duration::ZERO),
+            ("(-99999999999999999999", Duration::ZERO),
+            (":9223372036854775807", Duration::from_secs(i64::MAX.unsigned_abs())),
+            ("+99999999999999999999", Duration::from_secs(i64::MAX.unsigned_abs())),
+            (",1e300", Duration::MAX),
+            (",inf", Duration::MAX),
+        ] {
+            let moving = Notice::Moving { seq: Some(1), grace: Some(time), target: None };
+            assert_eq!(parse(&format!(">3\r\n+MOVING\r\n:1\r\n{wire}\r\n")), Some(Ok(moving)), "{wire}");
+            let migrating = Notice::Migrating { seq: Some(1), within: Some(time), shards: Vec::new() };
+            let parsed = parse(&format!(">4\r\n+migrating\r\n:1\r\n{wire}\r\n*0\r\n"));
+            assert_eq!(parsed, Some(Ok(migrating)), "{wire}");
         }
     }
 
@@ -394,7 +473,9 @@ mod tests {
             ">1\r\n+MOVING\r\n",
             ">4\r\n+MOVING\r\n+abc\r\n+xyz\r\n:5\r\n",
             ">4\r\n+MOVING\r\n:1\r\n:5\r\n*1\r\n+h:1\r\n",
-            ">4\r\n+MOVING\r\n:1\r\n:5\r\n+noport\r\n",
+            ">4\r\n+MOVING\r\n:1\r\n:5\r\n+h:port\r\n",
+            ">4\r\n+MOVING\r\n:1\r\n:5\r\n+[::1]7000\r\n",
+            ">4\r\n+MOVING\r\n:1\r\n,nan\r\n+h:1\r\n",
             ">4\r\n+MOVING\r\n:-1\r\n:5\r\n+h:1\r\n",
             ">3\r\n+SMIGRATING\r\n:1\r\n+5-1\r\n",
             ">3\r\n+SMIGRATED\r\n:1\r\n+x\r\n",

@@ -4,6 +4,7 @@
 
 mod edges;
 mod features;
+mod links;
 mod names;
 mod shape;
 mod source;
@@ -70,6 +71,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let files = files()?;
     let mut findings = edges::check()?;
     findings.extend(features::check(&files)?);
+    findings.extend(links::check(&files));
     for file in &files {
         findings.extend(text::check(file));
         if file.is_rust() {

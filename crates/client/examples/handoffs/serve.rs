@@ -14,7 +14,7 @@ const BAD: [&str; 10] = [
     ">2\r\n+MOVING\r\n:7\r\n",
     ">4\r\n+MOVING\r\n+abc\r\n+xyz\r\n:5\r\n",
     ">4\r\n+MOVING\r\n:9\r\n:1\r\n*1\r\n+h:1\r\n",
-    ">4\r\n+MOVING\r\n:9\r\n:1\r\n+noport\r\n",
+    ">4\r\n+MOVING\r\n:9\r\n:1\r\n+h:port\r\n",
     ">3\r\n+SMIGRATED\r\n:1\r\n+x\r\n",
     ">2\r\n+MIGRATING\r\n%0\r\n",
     ">4\r\n+FAILING_OVER\r\n*0\r\n*0\r\n:1\r\n",

@@ -94,7 +94,7 @@ async fn malformed_announcements_do_nothing() {
         ">1\r\n+MOVING\r\n",
         ">4\r\n+MOVING\r\n+abc\r\n+xyz\r\n:5\r\n",
         ">4\r\n+MOVING\r\n:9\r\n:1\r\n*1\r\n+h:1\r\n",
-        ">4\r\n+MOVING\r\n:9\r\n:1\r\n+noport\r\n",
+        ">4\r\n+MOVING\r\n:9\r\n:1\r\n+h:port\r\n",
         ">3\r\n+SMIGRATED\r\n:1\r\n+x\r\n",
         ">2\r\n+MIGRATING\r\n%0\r\n",
     ] {

@@ -1,18 +1,23 @@
-"""redis-py under load until the key `stop` appears; prints one JSON line of what it met."""
-import json
+"""redis-py under load until the key `stop` appears; prints what it heard, met and did, one thing a line.
+
+Arguments: standalone or cluster, host, port, endpoint type, keys to count on.
+"""
 import sys
 
 import redis
 from redis import maint_notifications as maint
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
-notices = []
+mode, host, port, endpoint_type, *keys = sys.argv[1:]
+heard = set()
 
 
 def recorded(cls):
     handle = cls.handle_notification
 
     def wrapper(self, notification):
-        notices.append(type(notification).__name__)
+        heard.add((maint.notification_types_mapping[type(notification)], notification.id))
         return handle(self, notification)
 
     cls.handle_notification = wrapper
@@ -21,23 +26,29 @@ def recorded(cls):
 recorded(maint.MaintNotificationsPoolHandler)
 recorded(maint.MaintNotificationsConnectionHandler)
 
-client = redis.Redis(
-    host=sys.argv[1],
-    port=int(sys.argv[2]),
+client = {"standalone": redis.Redis, "cluster": redis.RedisCluster}[mode](
+    host=host,
+    port=int(port),
     protocol=3,
     socket_timeout=5,
-    retry=None,
-    maint_notifications_config=maint.MaintNotificationsConfig(enabled=True, endpoint_type=maint.EndpointType(sys.argv[3])),
+    retry=Retry(NoBackoff(), 0),
+    maint_notifications_config=maint.MaintNotificationsConfig(
+        enabled=True, endpoint_type=maint.EndpointType(endpoint_type)
+    ),
 )
-done, errors = 0, []
-while True:
+done, errors = dict.fromkeys(keys, 0), []
+stopped = None
+while not stopped and len(errors) < 100:
     try:
-        client.incr("n")
-        done += 1
-        if client.get("stop"):
-            break
+        for key in keys:
+            client.incr(key)
+            done[key] += 1
+        stopped = client.get("stop")
     except redis.RedisError as error:
         errors.append(repr(error))
-        if len(errors) > 100:
-            break
-print(json.dumps({"done": done, "errors": errors, "notices": notices}))
+for name, seq in heard:
+    print("heard", name, seq)
+for error in errors:
+    print("error", error)
+for key, count in done.items():
+    print("done", key, count)
