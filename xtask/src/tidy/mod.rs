@@ -3,6 +3,7 @@
 //! A *failure* breaks the build; a *remark* is printed for a person to judge.
 
 mod edges;
+mod evidence;
 mod features;
 mod names;
 mod shape;
@@ -70,6 +71,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let files = files()?;
     let mut findings = edges::check()?;
     findings.extend(features::check(&files)?);
+    findings.extend(evidence::check(&files));
     for file in &files {
         findings.extend(text::check(file));
         if file.is_rust() {
