@@ -287,7 +287,8 @@ async fn an_application_says_how_long_clients_stay() {
             ("/refresh" | "/sub_refresh", ..) => json!({}),
             // Long over: it is asked about with the next heartbeat.
             ("/connect", ..) => json!({"user":asked["data"]["as"],"expire_at":1}),
-            _ => json!({"expire_at":1}),
+            ("/subscribe", ..) => json!({"expire_at":1}),
+            _ => return None,
         };
         Some((200, json!({"result":said})))
     }
