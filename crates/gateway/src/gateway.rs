@@ -124,6 +124,8 @@ impl GatewayBuilder {
             ping_seconds: config.session.ping_interval.as_secs().max(1),
             pusher: config.pusher.is_some(),
             asks_connect: config.hooks.connect.is_some(),
+            asks_refresh: config.hooks.refresh.is_some(),
+            asks_sub_refresh: config.hooks.sub_refresh.is_some(),
             tokens,
         };
         let jwks = config.token.as_ref().filter(|_| !own);
@@ -248,6 +250,7 @@ impl Running {
             doors: Doors::default(),
             tls,
             hooks,
+            fetching: keys.as_ref().and_then(Source::secure),
             config,
         });
         let mut shards = JoinSet::new();
@@ -377,12 +380,21 @@ impl GatewayHandle {
         published
     }
 
-    /// Reads the keys of tokens, and certificate and key of TLS, anew, as after a rotation. Sessions go on.
+    /// Reads the keys of tokens, certificate and key of TLS, and the authorities that hooks and the source of keys are
+    /// trusted by, anew, as after a rotation. Sessions go on.
     ///
     /// # Errors
     /// What is wrong with a file; what it was read for before stays then, and the others are new.
     pub fn reload(&self) -> Result<(), ConfigError> {
         let config = &self.shared.config;
+        // Before the keys, which are fetched with them.
+        let fetching = match (&self.shared.fetching, &config.token) {
+            (Some(fetching), Some(TokenConfig { jwks_ca_file: Some(file), .. })) => {
+                fetching.reload("token.jwks_ca_file", file)
+            }
+            _ => Ok(()),
+        };
+        let hooks = self.shared.hooks.reload(&config.hooks);
         let tokens = match (&self.shared.rules.tokens, &config.token) {
             (Some(tokens), Some(config)) => tokens.reload(config),
             _ => Ok(()),
@@ -391,7 +403,7 @@ impl GatewayHandle {
             (Some(tls), Some(config)) => tls.reload(config),
             _ => Ok(()),
         };
-        tokens.and(tls)
+        fetching.and(hooks).and(tokens).and(tls)
     }
 
     /// Whether publications can be delivered now; what `/readyz` says.
@@ -418,18 +430,7 @@ async fn tick(shared: Arc<Shared>) {
         tick += 1;
         shared.hub.tick();
         if tick.is_multiple_of(REFRESH) {
-            say_who_is_here(&shared).await;
-        }
-    }
-}
-
-/// Says again who is here, before the broker forgets them.
-async fn say_who_is_here(shared: &Shared) {
-    for (channel, members) in shared.members.all() {
-        let Some(options) = shared.rules.options(&channel) else { continue };
-        if shared.hub.broker().enter(&channel, &options, &members).await.is_err() {
-            // The broker is away: the next round says it all again.
-            return;
+            shared.members.say_again(&**shared.hub.broker(), |channel| shared.rules.options(channel)).await;
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Hooks: an application's own HTTP endpoints, which are asked before a client may connect, subscribe or publish.
+//! Hooks: an application's own HTTP endpoints, which are asked before a client may connect, subscribe or publish,
+//! and when what it may ends.
 //!
 //! Requests and answers have the shape of Centrifugo's proxies: a JSON object is posted, and the answer is one of
 //! `{"result":{}}`, `{"error":{"code":1000,"message":"..."}}` and `{"disconnect":{"code":4500,"reason":"..."}}`. Nothing
@@ -31,10 +32,16 @@ pub struct HooksConfig {
     pub subscribe: Option<HookConfig>,
     /// Asked for each publication of a client on channels whose `publish` is `hook`.
     pub publish: Option<HookConfig>,
+    /// Asked when the permission ends that `connect` gave, instead of having the client come again; says for how long it
+    /// goes on.
+    pub refresh: Option<HookConfig>,
+    /// Asked when the permission ends that `subscribe` gave for a channel, instead of having the client subscribe
+    /// again; says for how long it goes on.
+    pub sub_refresh: Option<HookConfig>,
     /// Headers of a client's request that hooks get too, such as `Cookie`. Default: none.
     pub headers: Vec<String>,
     /// The authorities, PEM, one of which must have signed the certificates of `https` endpoints. Default: the system's.
-    /// Read when the gateway starts.
+    /// Read when the gateway starts and by [`GatewayHandle::reload`](crate::GatewayHandle::reload).
     pub ca_file: Option<PathBuf>,
 }
 
@@ -78,6 +85,8 @@ fn concurrency() -> usize {
 pub(crate) enum Hook {
     Connect,
     Publish,
+    Refresh,
+    SubRefresh,
     Subscribe,
 }
 
@@ -161,6 +170,9 @@ pub(crate) struct Allowed {
     /// When its permission ends, in seconds since 1970; 0 for never.
     #[serde(default)]
     pub(crate) expire_at: u64,
+    /// Whether it has ended already.
+    #[serde(default)]
+    pub(crate) expired: bool,
 }
 
 impl fmt::Debug for Allowed {

@@ -3,6 +3,7 @@
 //! A *failure* breaks the build; a *remark* is printed for a person to judge.
 
 mod edges;
+mod evidence;
 mod features;
 mod links;
 mod names;
@@ -71,6 +72,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let files = files()?;
     let mut findings = edges::check()?;
     findings.extend(features::check(&files)?);
+    findings.extend(evidence::check(&files));
     findings.extend(links::check(&files));
     for file in &files {
         findings.extend(text::check(file));

@@ -113,6 +113,24 @@ const SETTINGS: &[Setting] = &[
     Setting("hooks.publish.timeout", Kind::Duration, "How long its answer may take [default: 1s]"),
     Setting("hooks.publish.max_concurrent", Kind::Number, "Questions to it under way at once [default: 64]"),
     Setting(
+        "hooks.refresh.url",
+        Kind::Secret,
+        "Asked when the permission ends that hooks.connect gave: http://host:port/path [default: none]",
+    ),
+    Setting("hooks.refresh.timeout", Kind::Duration, "How long its answer may take [default: 1s]"),
+    Setting("hooks.refresh.max_concurrent", Kind::Number, "Questions to it under way at once [default: 64]"),
+    Setting(
+        "hooks.sub_refresh.url",
+        Kind::Secret,
+        "Asked when the permission ends that hooks.subscribe gave: http://host:port/path [default: none]",
+    ),
+    Setting("hooks.sub_refresh.timeout", Kind::Duration, "How long its answer may take [default: 1s]"),
+    Setting(
+        "hooks.sub_refresh.max_concurrent",
+        Kind::Number,
+        "Questions to it under way at once [default: 64]",
+    ),
+    Setting(
         "hooks.ca_file",
         Kind::Text,
         "Authorities, PEM, that https hooks are trusted by [default: the system's]",
@@ -395,6 +413,15 @@ mod tests {
             setting.put(&mut table, Value::String(value.to_owned()));
         }
         let config: GatewayConfig = table.try_into().unwrap();
+        assert!(config.hooks.refresh.is_none() && config.hooks.sub_refresh.is_none());
+        let mut table = Table::new();
+        for path in ["hooks.refresh.url", "hooks.sub_refresh.url"] {
+            let setting = SETTINGS.iter().find(|setting| setting.0 == path).unwrap();
+            setting.put(&mut table, Value::String(format!("http://h/{path}")));
+        }
+        let more: GatewayConfig = table.try_into().unwrap();
+        assert_eq!(more.hooks.refresh.unwrap().url, "http://h/hooks.refresh.url");
+        assert_eq!(more.hooks.sub_refresh.unwrap().url, "http://h/hooks.sub_refresh.url");
         let connect = config.hooks.connect.unwrap();
         assert_eq!((connect.url.as_str(), connect.timeout.as_secs()), ("http://h/", 3));
     }

@@ -50,12 +50,25 @@ impl MemoryBroker {
         self.gateways.lock().clone()
     }
 
-    async fn news(&self, channel: &Channel, member: &Member, joined: bool) {
-        let publication = Publication::presence(channel.clone(), member.clone(), joined);
-        for gateway in self.gateways() {
-            if let Some(room) = gateway.reserve().await {
-                room.publication(&publication);
-            }
+    /// Changes who is on a channel with `change`, and tells every gateway of the one that it gives.
+    ///
+    /// Room is found before the lock is taken, so that what is told has the order of the changes.
+    async fn change(
+        &self,
+        channel: &Channel,
+        joined: bool,
+        change: impl FnOnce(&mut Members) -> Option<Arc<Member>>,
+    ) {
+        let gateways = self.gateways();
+        let mut rooms = Vec::with_capacity(gateways.len());
+        for gateway in &gateways {
+            rooms.extend(gateway.reserve().await);
+        }
+        let mut all = self.members.lock();
+        let Some(member) = change(&mut all) else { return };
+        let publication = Publication::presence(channel.clone(), Member::clone(&member), joined);
+        for room in rooms {
+            room.publication(&publication);
         }
     }
 }
@@ -132,15 +145,13 @@ impl Broker for MemoryBroker {
     ) -> BoxFuture<'a, Result<(), BrokerError>> {
         Box::pin(async move {
             for member in members {
-                let (fresh, user) = {
-                    let mut all = self.members.lock();
+                let enter = |all: &mut Members| {
                     let there = all.entry(channel.clone()).or_default();
                     let user = there.values().any(|other| other.user == member.user);
-                    (there.insert(member.client.clone(), member.clone()).is_none(), user)
+                    let fresh = there.insert(member.client.clone(), member.clone()).is_none();
+                    (fresh && options.tells(channel, user)).then(|| member.clone())
                 };
-                if fresh && options.tells(channel, user) {
-                    self.news(channel, member, true).await;
-                }
+                self.change(channel, true, enter).await;
             }
             Ok(())
         })
@@ -153,21 +164,17 @@ impl Broker for MemoryBroker {
         client: &'a str,
     ) -> BoxFuture<'a, Result<(), BrokerError>> {
         Box::pin(async move {
-            let gone = {
-                let mut all = self.members.lock();
-                let Some(there) = all.get_mut(channel) else { return Ok(()) };
+            let leave = |all: &mut Members| {
+                let there = all.get_mut(channel)?;
                 let gone = there.remove(client);
-                let gone = gone.map(|gone| (there.values().any(|other| other.user == gone.user), gone));
+                let user = |gone: &Arc<Member>| there.values().any(|other| other.user == gone.user);
+                let told = gone.filter(|gone| options.tells(channel, user(gone)));
                 if there.is_empty() {
                     all.remove(channel);
                 }
-                gone
+                told
             };
-            if let Some((user, gone)) = gone
-                && options.tells(channel, user)
-            {
-                self.news(channel, &gone, false).await;
-            }
+            self.change(channel, false, leave).await;
             Ok(())
         })
     }

@@ -44,6 +44,8 @@ pub(crate) struct Conn {
     identity: OnceLock<Box<Identity>>,
     /// When the client's permission ends, in seconds since 1970; 0 for never.
     expires: AtomicU64,
+    /// When the session wants to see to what ends, in seconds since 1970; 0 for never.
+    due: AtomicU64,
     metrics: Arc<Metrics>,
 }
 
@@ -103,6 +105,7 @@ impl Conn {
             bounds,
             identity: OnceLock::new(),
             expires: AtomicU64::new(0),
+            due: AtomicU64::new(0),
             metrics,
         }
     }
@@ -266,6 +269,18 @@ impl Conn {
 
     pub(crate) fn set_expires(&self, at: u64) {
         self.expires.store(at, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_due(&self, at: u64) {
+        self.due.store(at, Ordering::Relaxed);
+    }
+
+    /// Has a session see to what has ended by `now`.
+    pub(crate) fn check_due(&self, now: u64) {
+        let due = self.due.load(Ordering::Relaxed);
+        if due != 0 && due <= now {
+            self.order(&Order::Renew);
+        }
     }
 
     /// Closes a session whose token ended before `since`.

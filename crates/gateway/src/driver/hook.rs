@@ -33,15 +33,19 @@ const OUR_OWN: [HeaderName; 7] =
 pub(crate) struct Hooks {
     connect: Option<Endpoint>,
     publish: Option<Endpoint>,
+    refresh: Option<Endpoint>,
+    sub_refresh: Option<Endpoint>,
     subscribe: Option<Endpoint>,
     /// The headers of clients' requests that go with questions.
     pub(crate) headers: Vec<HeaderName>,
+    /// For all endpoints by `https`.
+    secure: Option<Arc<Outgoing>>,
 }
 
 impl Hooks {
     /// Checks the settings.
     pub(crate) fn new(config: &HooksConfig, metrics: &Arc<Metrics>) -> Result<Self, ConfigError> {
-        let all = [&config.connect, &config.publish, &config.subscribe];
+        let all = [&config.connect, &config.publish, &config.refresh, &config.sub_refresh, &config.subscribe];
         let secure = all.into_iter().flatten().any(HookConfig::is_secure);
         let blamed = if config.ca_file.is_some() { "hooks.ca_file" } else { "hooks" };
         let outgoing = secure.then(|| Outgoing::new(blamed, config.ca_file.as_deref()));
@@ -59,9 +63,19 @@ impl Hooks {
         Ok(Self {
             connect: endpoint("hooks.connect", &config.connect)?,
             publish: endpoint("hooks.publish", &config.publish)?,
+            refresh: endpoint("hooks.refresh", &config.refresh)?,
+            sub_refresh: endpoint("hooks.sub_refresh", &config.sub_refresh)?,
             subscribe: endpoint("hooks.subscribe", &config.subscribe)?,
             headers: config.headers.iter().map(header).collect::<Result<_, _>>()?,
+            secure: outgoing,
         })
+    }
+
+    /// Reads the authorities anew, for handshakes from now on; connections that stand are kept. With an error the old
+    /// ones stay.
+    pub(crate) fn reload(&self, config: &HooksConfig) -> Result<(), ConfigError> {
+        let (Some(secure), Some(file)) = (&self.secure, &config.ca_file) else { return Ok(()) };
+        secure.reload("hooks.ca_file", file)
     }
 
     /// Asks, and waits for the answer as long as the settings say.
@@ -72,6 +86,8 @@ impl Hooks {
         let endpoint = match question.hook {
             Hook::Connect => &self.connect,
             Hook::Publish => &self.publish,
+            Hook::Refresh => &self.refresh,
+            Hook::SubRefresh => &self.sub_refresh,
             Hook::Subscribe => &self.subscribe,
         };
         // Without an endpoint nobody can allow it.
@@ -81,7 +97,7 @@ impl Hooks {
         Metrics::count(&endpoint.metrics.hooks_asked);
         if matches!(verdict, Verdict::Failed) {
             Metrics::count(&endpoint.metrics.hooks_failed);
-            tracing::warn!(?hook, "a hook gave no answer that can be used; its client is refused");
+            tracing::warn!(?hook, "a hook gave no answer that can be used");
         }
         verdict
     }

@@ -49,7 +49,7 @@ pub(crate) struct Source {
     host: String,
     port: u16,
     uri: Uri,
-    secure: Option<Outgoing>,
+    secure: Option<Arc<Outgoing>>,
 }
 
 impl Source {
@@ -62,10 +62,15 @@ impl Source {
         let blamed = if own.is_some() { "token.jwks_ca_file" } else { "token.jwks_url" };
         let (port, secure) = match uri.scheme_str() {
             Some("http") => (80, None),
-            Some("https") => (443, Some(Outgoing::new(blamed, own)?)),
+            Some("https") => (443, Some(Arc::new(Outgoing::new(blamed, own)?))),
             _ => return Err(wrong("must begin with http:// or https://")),
         };
         Ok(Self { host, port: uri.port_u16().unwrap_or(port), secure, uri })
+    }
+
+    /// What encrypts the exchange, for `https`.
+    pub(crate) fn secure(&self) -> Option<Arc<Outgoing>> {
+        self.secure.clone()
     }
 
     async fn fetch(&self) -> Result<Vec<Key>, FetchError> {

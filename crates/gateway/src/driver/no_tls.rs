@@ -34,6 +34,10 @@ impl Outgoing {
         Err(ConfigError::new(key, "needs TLS, and this program was built without the feature `tls`"))
     }
 
+    pub(crate) fn reload(&self, _key: &'static str, _own: &Path) -> Result<(), ConfigError> {
+        match *self {}
+    }
+
     #[expect(clippy::unused_async, reason = "stands in for a call that waits")]
     pub(crate) async fn connect(&self, _host: &str, _stream: TcpStream) -> io::Result<TcpStream> {
         match *self {}

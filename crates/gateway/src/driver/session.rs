@@ -241,6 +241,7 @@ impl Task {
                 self.conn.identify(Identity { client, user });
             }
             self.conn.set_expires(self.machine.expires());
+            self.conn.set_due(self.machine.due());
             // After the replies and before the flush: publications queue behind the reply that announces them.
             for Activation { channel, serial, at } in activations {
                 let conn = self.conn.clone();
@@ -277,7 +278,15 @@ impl Task {
                         let joined = self.join(deadline, &channel, serial, &options, since.as_ref());
                         joined.await.map(Some)
                     }
-                    other => other.map(|()| None),
+                    Ok(()) => {
+                        if member.is_some() {
+                            // Before the members are read: who comes or goes until it is live is held for it.
+                            let conn = self.conn.clone();
+                            self.tell(Command::Subscribe { conn, channel: channel.clone(), serial }).await;
+                        }
+                        Ok(None)
+                    }
+                    Err(error) => Err(error),
                 };
                 match &result {
                     Ok(history) => {
@@ -323,7 +332,11 @@ impl Task {
         }
         let Some(options) = self.shared.rules.options(channel) else { return };
         let deadline = Instant::from_std(clock::now() + self.shared.config.session.close_timeout);
-        let _later = in_time(deadline, self.shared.hub.broker().leave(channel, &options, client)).await;
+        let leave = async {
+            self.shared.members.told(channel).await;
+            self.shared.hub.broker().leave(channel, &options, client).await
+        };
+        let _later = in_time(deadline, leave).await;
     }
 
     /// Waits for the channel, and reads what the client may have missed while the shard holds what comes.

@@ -29,6 +29,8 @@ pub(crate) async fn run(
     let mut wave = Vec::with_capacity(WAVE);
     let mut dirty = Vec::new();
     let mut ticks = tokio::time::interval(TICK);
+    // After a standstill of the process its clients get as long for their answers as ever.
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut tick = 0_usize;
     loop {
         tokio::select! {
@@ -69,7 +71,7 @@ fn apply(
             shard.activate(&conn, &channel, &epoch, offset, dirty);
         }
         Command::Activate { conn, channel, serial, at: None } => {
-            shard.subscribe(&conn, &channel, serial, false);
+            shard.open(&conn, &channel, serial, dirty);
         }
         Command::Attach(conn) => shard.attach(conn),
         Command::Detach(conn) => shard.detach(&conn),
@@ -106,9 +108,10 @@ fn heartbeat(shared: &Shared, shard: &Shard<Conn>, tick: usize) {
     let cycle = usize::try_from(shared.rules.ping_seconds).unwrap_or(25).max(1);
     let pong = usize::try_from(shared.config.session.pong_timeout.as_secs()).unwrap_or(8).clamp(1, cycle);
     shard.visit((tick + cycle - pong % cycle) % cycle, cycle, |conn| conn.check_pong());
-    let since = super::clock::unix_seconds().saturating_sub(TOKEN_GRACE);
+    let now = super::clock::unix_seconds();
     shard.visit(tick % cycle, cycle, |conn| {
-        conn.check_expiry(since);
+        conn.check_due(now);
+        conn.check_expiry(now.saturating_sub(TOKEN_GRACE));
         conn.ping();
     });
 }

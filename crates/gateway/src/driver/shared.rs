@@ -1,6 +1,6 @@
 //! What all tasks of one gateway share.
 
-use super::tls::Tls;
+use super::tls::{Outgoing, Tls};
 use crate::config::{GatewayConfig, PusherConfig};
 use crate::doors::Doors;
 use crate::driver::hook::Hooks;
@@ -65,6 +65,8 @@ pub(crate) struct Shared {
     /// Encrypts every connection, where it is set.
     pub(crate) tls: Option<Tls>,
     pub(crate) hooks: Hooks,
+    /// Encrypts the fetching of tokens' keys, where they come by `https`.
+    pub(crate) fetching: Option<Arc<Outgoing>>,
 }
 
 impl Shared {

@@ -43,7 +43,7 @@ impl Tls {
 }
 
 /// Encrypts what the gateway itself asks others, trusting the system's authorities or those of a file.
-pub(crate) struct Outgoing(TlsConnector);
+pub(crate) struct Outgoing(ArcSwap<ClientConfig>);
 
 impl std::fmt::Debug for Outgoing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -54,6 +54,16 @@ impl std::fmt::Debug for Outgoing {
 impl Outgoing {
     /// Reads the authorities of `own`, or the system's; `key` is the setting that is blamed.
     pub(crate) fn new(key: &'static str, own: Option<&Path>) -> Result<Self, ConfigError> {
+        Ok(Self(ArcSwap::from_pointee(Self::read(key, own)?)))
+    }
+
+    /// Reads the authorities of a file anew, for handshakes from now on. With an error the old ones stay.
+    pub(crate) fn reload(&self, key: &'static str, own: &Path) -> Result<(), ConfigError> {
+        self.0.store(Arc::new(Self::read(key, Some(own))?));
+        Ok(())
+    }
+
+    fn read(key: &'static str, own: Option<&Path>) -> Result<ClientConfig, ConfigError> {
         let mut roots = RootCertStore::empty();
         if let Some(file) = own {
             let wrong = |problem: String| ConfigError::new(key, format!("{}: {problem}", file.display()));
@@ -67,12 +77,11 @@ impl Outgoing {
         if roots.is_empty() {
             return Err(ConfigError::new(key, "the system has no trusted certificate authority"));
         }
-        let client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        Ok(ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|error| ConfigError::new(key, error.to_string()))?
             .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Self(TlsConnector::from(Arc::new(client))))
+            .with_no_client_auth())
     }
 
     /// Shakes hands with a server that must prove to be `host`.
@@ -82,7 +91,7 @@ impl Outgoing {
         stream: TcpStream,
     ) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-        self.0.connect(name, stream).await
+        TlsConnector::from(self.0.load_full()).connect(name, stream).await
     }
 }
 

@@ -80,6 +80,9 @@ impl Word {
 pub(crate) enum Order {
     /// The client's permission ends at this time, in seconds since 1970; never for 0.
     Refresh { expires: u64 },
+    /// See to what ends now: the client's permission, and those for its channels.
+    #[serde(skip)]
+    Renew,
     /// Subscribe the client to a channel, whatever its options say.
     Subscribe { channel: Channel },
 }

@@ -4,7 +4,8 @@
 //! subscriber of a channel with history sees every offset once and in order, or is told to come again.
 //!
 //! A subscription of a channel with history is *joining* first: publications are held while the session reads
-//! the history, and those that the history did not have follow when it is activated.
+//! the history, and those that the history did not have follow when it is activated. One of a channel without
+//! history joins too where the session reads who is there, so that it hears of everybody who comes after that.
 
 use crate::publication::{Channel, Epoch, Publication};
 use crate::wire::Protocol;
@@ -94,6 +95,8 @@ struct Subscriber<S> {
     /// The highest offset given to the session.
     offset: u64,
     held: Option<Vec<Arc<Publication>>>,
+    /// Whether there was a gap while it was joining.
+    missed: bool,
 }
 
 impl<S> Default for Shard<S> {
@@ -137,7 +140,13 @@ impl<S: Sink> Shard<S> {
         };
         let Some(state) = self.channels.get_mut(index) else { return };
         let held = joining.then(Vec::new);
-        state.subscribers.push(Subscriber { sink: sink.clone(), serial, offset: ADRIFT, held });
+        state.subscribers.push(Subscriber {
+            sink: sink.clone(),
+            serial,
+            offset: ADRIFT,
+            held,
+            missed: false,
+        });
         let place = Place { channel: index, index: state.subscribers.len() - 1 };
         if let Some(session) = self.sessions.get_mut(sink.slot()) {
             session.subscriptions.push(place);
@@ -179,6 +188,24 @@ impl<S: Sink> Shard<S> {
         }
     }
 
+    /// Makes a subscription of a channel without history live: a joining one with what was held since, another
+    /// from now on.
+    pub(crate) fn open(&mut self, sink: &Arc<S>, channel: &Channel, serial: u32, dirty: &mut Vec<Arc<S>>) {
+        let Some(place) = self.place(sink, channel) else {
+            return self.subscribe(sink, channel, serial, false);
+        };
+        let Some(state) = self.channels.get_mut(place.channel) else { return };
+        let Some(subscriber) = state.subscribers.get_mut(place.index) else { return };
+        let Some(held) = subscriber.held.take() else { return };
+        if subscriber.missed || held.len() >= MAX_HELD {
+            self.end(place, Ended::Insufficient, dirty);
+            return;
+        }
+        for publication in &held {
+            subscriber.give(publication, false, dirty);
+        }
+    }
+
     /// Ends a subscription because its session asked for it.
     pub(crate) fn unsubscribe(&mut self, sink: &Arc<S>, channel: &Channel) {
         let Some(place) = self.place(sink, channel) else { return };
@@ -196,6 +223,11 @@ impl<S: Sink> Shard<S> {
     /// Ends every live subscription of a channel: publications may have been missed.
     pub(crate) fn gap(&mut self, channel: &Channel, dirty: &mut Vec<Arc<S>>) {
         if let Some(channel) = self.by_name.get(channel).copied() {
+            if let Some(state) = self.channels.get_mut(channel) {
+                for subscriber in state.subscribers.iter_mut().filter(|one| one.held.is_some()) {
+                    subscriber.missed = true;
+                }
+            }
             self.end_live(channel, dirty);
         }
     }

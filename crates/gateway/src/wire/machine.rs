@@ -28,6 +28,10 @@ pub(crate) struct Rules {
     pub(crate) pusher: bool,
     /// Whether a hook says who clients without a token are.
     pub(crate) asks_connect: bool,
+    /// Whether a hook says how long they may stay.
+    pub(crate) asks_refresh: bool,
+    /// Whether a hook says how long their subscriptions may.
+    pub(crate) asks_sub_refresh: bool,
     /// Checks clients' tokens; without it there are none.
     pub(crate) tokens: Option<Verifier>,
 }
@@ -132,6 +136,11 @@ pub(crate) trait Machine: Send + Sync + fmt::Debug {
 
     /// When the client's permission ends, in seconds since 1970; 0 when it does not.
     fn expires(&self) -> u64 {
+        0
+    }
+
+    /// When the session wants an [`Order::Renew`], in seconds since 1970; 0 for never.
+    fn due(&self) -> u64 {
         0
     }
 

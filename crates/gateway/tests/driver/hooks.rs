@@ -277,6 +277,90 @@ async fn an_application_that_is_down_or_slow_refuses_and_holds_nobody_else_up() 
     gateway.stop().await;
 }
 
+#[tokio::test]
+async fn an_application_says_how_long_clients_stay() {
+    fn briefly(path: &str, asked: &Value) -> Option<(u16, Value)> {
+        let said = match (path, asked["channel"].as_str(), asked["user"].as_str()) {
+            ("/refresh", _, Some("leaves")) | ("/sub_refresh", Some("ask:over"), _) => {
+                json!({"expired":true})
+            }
+            ("/refresh" | "/sub_refresh", ..) => json!({}),
+            // Long over: it is asked about with the next heartbeat.
+            ("/connect", ..) => json!({"user":asked["data"]["as"],"expire_at":1}),
+            ("/subscribe", ..) => json!({"expire_at":1}),
+            _ => return None,
+        };
+        Some((200, json!({"result":said})))
+    }
+    let application = Application::start(briefly).await;
+    let gateway = gateway(&application, |config| {
+        config.session.ping_interval = Duration::from_secs(2);
+        config.session.pong_timeout = Duration::from_secs(1);
+        config.hooks.refresh = Some(application.hook("refresh"));
+        config.hooks.sub_refresh = Some(application.hook("sub_refresh"));
+    })
+    .await;
+    let address = gateway.local_addr();
+    let mut stays = Peer::open(address, "/connection/websocket").await;
+    say(&mut stays, json!({"id":1,"connect":{"data":{"as":"stays"}}})).await;
+    for channel in ["ask:on", "ask:over"] {
+        assert!(stays.subscribe(channel).await["subscribe"].is_object());
+    }
+    assert_eq!(
+        stays.json().await,
+        json!({"push":{"channel":"ask:over","unsubscribe":{"code":2501,"reason":"expired"}}})
+    );
+    let asked = |path: &str, channel: Value| {
+        let all = application.asked.lock();
+        all.iter().filter(|(at, _, asked)| *at == path && asked["channel"] == channel).count()
+    };
+    until("both questions", || {
+        asked("/refresh", json!(null)) > 0 && asked("/sub_refresh", json!("ask:on")) > 0
+    })
+    .await;
+    gateway.handle().publish("ask:over", "1").await.unwrap();
+    gateway.handle().publish("ask:on", "2").await.unwrap();
+    assert_eq!(stays.json().await["push"]["pub"]["data"], 2);
+    let mut leaves = Peer::open(address, "/connection/websocket").await;
+    say(&mut leaves, json!({"id":1,"connect":{"data":{"as":"leaves"}}})).await;
+    let end = loop {
+        match leaves.next().await {
+            Frame::Text(text) if text == "{}" => leaves.say("{}").await,
+            other => break other,
+        }
+    };
+    assert_eq!(end, Frame::Close(Some((3005, "connection expired".to_owned()))));
+    assert_eq!(asked("/refresh", json!(null)), 2, "who has no end any more is not asked about again");
+    gateway.stop().await;
+}
+
+#[cfg(feature = "tls")]
+#[tokio::test]
+async fn authorities_of_hooks_are_read_anew() {
+    let application = Application::start(by_name).await;
+    let (old, new) = (
+        crate::front::Front::of(application.address).await,
+        crate::front::Front::of(application.address).await,
+    );
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::copy(old.authority(), file.path()).unwrap();
+    let gateway = gateway(&application, |config| {
+        config.hooks.connect = None;
+        config.hooks.subscribe = Some(HookConfig::new(format!("https://localhost:{}/subscribe", new.port)));
+        config.hooks.ca_file = Some(file.path().to_owned());
+    })
+    .await;
+    let mut peer = Peer::connect(gateway.local_addr()).await;
+    assert_eq!(peer.subscribe("ask:yes").await["error"]["code"], 100);
+    std::fs::write(file.path(), "no certificate").unwrap();
+    let error = gateway.handle().reload().unwrap_err();
+    assert!(error.to_string().contains("hooks.ca_file"), "{error}");
+    std::fs::copy(new.authority(), file.path()).unwrap();
+    gateway.handle().reload().unwrap();
+    assert!(peer.subscribe("ask:yes").await["subscribe"].is_object());
+    gateway.stop().await;
+}
+
 #[cfg(feature = "tls")]
 #[tokio::test]
 async fn an_application_is_asked_over_tls_when_its_authority_is_trusted() {

@@ -24,7 +24,7 @@ async fn get(address: SocketAddr, path: &str) -> (u16, String) {
     send(address, format!("GET {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")).await
 }
 
-async fn post(address: SocketAddr, path: &str, key: &str, body: &str) -> (u16, String) {
+pub(crate) async fn post(address: SocketAddr, path: &str, key: &str, body: &str) -> (u16, String) {
     let head = format!(
         "POST {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\nX-API-Key: {key}\r\nContent-Length: {}\r\n\r\n",
         body.len()

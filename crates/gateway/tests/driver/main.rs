@@ -8,6 +8,7 @@
     reason = "the helpers of tests"
 )]
 
+mod adversary;
 mod browser;
 mod centrifugo;
 mod deflate;

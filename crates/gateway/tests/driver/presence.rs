@@ -3,9 +3,17 @@
 use crate::http::api;
 use crate::peer::Peer;
 use crate::pusher::{mac, open};
-use crate::start::{config, with};
-use evenkeel_gateway::{Access, Gateway, Namespace};
+use crate::start::{config, over, with};
+use bytes::Bytes;
+use evenkeel_gateway::broker::{BoxFuture, BrokerHealth, History, HistoryQuery};
+use evenkeel_gateway::{
+    Access, Broker, BrokerError, Channel, ChannelOptions, Deliveries, Gateway, Member, MemoryBroker,
+    Namespace, Published,
+};
 use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 async fn gateway() -> Gateway {
     let mut config = config();
@@ -15,6 +23,120 @@ async fn gateway() -> Gateway {
     room.history_size = 10;
     config.namespaces.push(Namespace::new("room", room));
     with(config).await
+}
+
+/// Reads who is there, and says so when it may.
+#[derive(Debug)]
+struct Hesitating {
+    broker: Arc<MemoryBroker>,
+    read: Semaphore,
+    says: Semaphore,
+}
+
+impl Broker for Hesitating {
+    fn run(self: Arc<Self>, deliveries: Deliveries) -> BoxFuture<'static, ()> {
+        self.broker.clone().run(deliveries)
+    }
+
+    fn want(&self, channel: &Channel, options: &Arc<ChannelOptions>) {
+        self.broker.want(channel, options);
+    }
+
+    fn unwant(&self, channel: &Channel) {
+        self.broker.unwant(channel);
+    }
+
+    fn ready<'a>(&'a self, channel: &'a Channel) -> BoxFuture<'a, Result<(), BrokerError>> {
+        self.broker.ready(channel)
+    }
+
+    fn publish<'a>(
+        &'a self,
+        channel: &'a Channel,
+        data: Bytes,
+        options: &'a Arc<ChannelOptions>,
+    ) -> BoxFuture<'a, Result<Published, BrokerError>> {
+        self.broker.publish(channel, data, options)
+    }
+
+    fn history<'a>(
+        &'a self,
+        channel: &'a Channel,
+        options: &'a Arc<ChannelOptions>,
+        query: HistoryQuery,
+    ) -> BoxFuture<'a, Result<History, BrokerError>> {
+        self.broker.history(channel, options, query)
+    }
+
+    fn enter<'a>(
+        &'a self,
+        channel: &'a Channel,
+        options: &'a Arc<ChannelOptions>,
+        members: &'a [Arc<Member>],
+    ) -> BoxFuture<'a, Result<(), BrokerError>> {
+        self.broker.enter(channel, options, members)
+    }
+
+    fn leave<'a>(
+        &'a self,
+        channel: &'a Channel,
+        options: &'a Arc<ChannelOptions>,
+        client: &'a str,
+    ) -> BoxFuture<'a, Result<(), BrokerError>> {
+        self.broker.leave(channel, options, client)
+    }
+
+    fn members<'a>(&'a self, channel: &'a Channel) -> BoxFuture<'a, Result<Vec<Member>, BrokerError>> {
+        Box::pin(async {
+            let members = self.broker.members(channel).await;
+            self.read.add_permits(1);
+            self.says.acquire().await.unwrap().forget();
+            members
+        })
+    }
+
+    fn health(&self) -> BrokerHealth {
+        self.broker.health()
+    }
+}
+
+/// Opens a session that has asked for Pusher's channel `presence-room` as `user`.
+async fn knock(address: SocketAddr, user: &str) -> Peer {
+    let (mut peer, socket) = open(address).await;
+    let data = json!({"user_id":user,"user_info":{"name":user.to_uppercase()}}).to_string();
+    let auth = format!("app-key:{}", mac(&format!("{socket}:presence-room:{data}")));
+    let wish = json!({"event":"pusher:subscribe",
+        "data":{"channel":"presence-room","auth":auth,"channel_data":data}});
+    peer.say(&wish.to_string()).await;
+    peer
+}
+
+#[tokio::test]
+async fn who_comes_while_the_members_are_read_is_told_of() {
+    let broker = Arc::new(Hesitating {
+        broker: Arc::new(MemoryBroker::new()),
+        read: Semaphore::new(0),
+        says: Semaphore::new(0),
+    });
+    let gateway = over(config(), broker.clone()).await;
+    let mut one = knock(gateway.local_addr(), "a").await;
+    broker.read.acquire().await.unwrap().forget();
+    let mut two = knock(gateway.local_addr(), "b").await;
+    broker.read.acquire().await.unwrap().forget();
+    broker.says.add_permits(2);
+    let counts = async |peer: &mut Peer| {
+        let reply = peer.json().await;
+        assert_eq!(reply["event"], "pusher_internal:subscription_succeeded", "{reply}");
+        let members: Value = serde_json::from_str(reply["data"].as_str().unwrap()).unwrap();
+        members["presence"]["count"].clone()
+    };
+    assert_eq!((counts(&mut one).await, counts(&mut two).await), (json!(1), json!(2)));
+    let news = one.json().await;
+    assert_eq!(
+        (&news["event"], &news["data"]),
+        (&json!("pusher_internal:member_added"), &json!(r#"{"user_id":"b","user_info":{"name":"B"}}"#))
+    );
+    gateway.stop().await;
 }
 
 async fn ask(peer: &mut Peer, request: Value) -> Value {
@@ -73,12 +195,7 @@ async fn a_pusher_presence_channel_counts_users() {
     let gateway = gateway().await;
     let address = gateway.local_addr();
     let join = async |user: &str| {
-        let (mut peer, socket) = open(address).await;
-        let data = json!({"user_id":user,"user_info":{"name":user.to_uppercase()}}).to_string();
-        let auth = format!("app-key:{}", mac(&format!("{socket}:presence-room:{data}")));
-        let wish = json!({"event":"pusher:subscribe",
-            "data":{"channel":"presence-room","auth":auth,"channel_data":data}});
-        peer.say(&wish.to_string()).await;
+        let mut peer = knock(address, user).await;
         let reply = peer.json().await;
         assert_eq!(reply["event"], "pusher_internal:subscription_succeeded", "{reply}");
         let members: Value = serde_json::from_str(reply["data"].as_str().unwrap()).unwrap();

@@ -1,6 +1,7 @@
 //! The broker over a real Redis, through the plainest link that keeps the contract.
 
 mod cluster;
+mod deaf;
 mod direct;
 
 use super::link::LinkReply;

@@ -204,6 +204,45 @@ fn a_gap_on_a_plain_channel_is_told() {
 }
 
 #[test]
+fn a_plain_channel_that_is_joined_holds_what_comes_until_it_is_open() {
+    let mut bench = Bench::new();
+    let (ear, fresh) = (bench.ear(), bench.ear());
+    bench.join(&ear, "x");
+    bench.plain("x", "1");
+    bench.plain("x", "2");
+    assert!(ear.taken().is_empty());
+    for one in [&ear, &ear, &fresh] {
+        bench.shard.open(one, &"x".into(), 1, &mut bench.dirty);
+    }
+    assert_eq!((ear.taken(), fresh.taken()), (vec!["1".to_owned(), "2".to_owned()], vec![]));
+    bench.plain("x", "3");
+    assert_eq!((ear.taken(), fresh.taken()), (vec!["3".to_owned()], vec!["3".to_owned()]));
+}
+
+#[test]
+fn a_plain_channel_that_missed_something_while_it_joined_is_told() {
+    for held in [0, super::MAX_HELD] {
+        let mut bench = Bench::new();
+        let (ear, pusher) = (bench.ear(), bench.ear());
+        pusher.protocol.set(Some(Protocol::Pusher));
+        for one in [&ear, &pusher] {
+            bench.join(one, "x");
+        }
+        for _ in 0..held {
+            bench.plain("x", "1");
+        }
+        if held == 0 {
+            bench.shard.gap(&"x".into(), &mut bench.dirty);
+        }
+        for one in [&ear, &pusher] {
+            bench.shard.open(one, &"x".into(), 1, &mut bench.dirty);
+        }
+        assert_eq!((ear.taken(), pusher.taken().len()), (vec!["end 2500".to_owned()], 1));
+        assert_eq!(bench.plain("x", "2"), 1, "the one whose protocol cannot come again is still there");
+    }
+}
+
+#[test]
 fn the_server_ends_what_it_chooses() {
     let mut bench = Bench::new();
     let (a, b) = (bench.ear(), bench.ear());

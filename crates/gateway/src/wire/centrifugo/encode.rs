@@ -175,6 +175,14 @@ impl Replies {
         out.extend_from_slice(b"}}}");
     }
 
+    /// The permission for a channel has ended: the client may subscribe again.
+    pub(crate) fn ended(&mut self, channel: &Channel) {
+        let out = self.line();
+        out.extend_from_slice(b"{\"push\":{\"channel\":");
+        put_string(out, channel);
+        out.extend_from_slice(b",\"unsubscribe\":{\"code\":2501,\"reason\":\"expired\"}}}");
+    }
+
     /// The server API says when the client's permission ends: in so many seconds, or never.
     pub(crate) fn expires(&mut self, ttl: Option<u64>) {
         let expires = ttl.map_or_else(String::new, |ttl| format!("\"expires\":true,\"ttl\":{ttl}"));

@@ -26,6 +26,9 @@ use std::sync::Arc;
 
 pub(crate) const BAD_REQUEST: CloseCode = CloseCode::new(3501, "bad request");
 const INVALID_TOKEN: CloseCode = CloseCode::new(3500, "invalid token");
+const EXPIRED: CloseCode = CloseCode::new(3005, "connection expired");
+/// Seconds that a client stays whose hook gave no answer that can be used; then it is asked again.
+const ASK_AGAIN: u64 = 60;
 
 /// One session.
 #[derive(Debug)]
@@ -49,6 +52,10 @@ pub(crate) struct Session {
     next: Option<Box<Step>>,
     /// Channels that the server API wants subscribed.
     enlisted: Vec<Channel>,
+    /// Whether a hook let the client in, and is asked again at the end.
+    hooked: bool,
+    /// Whether what has ended is to be seen to.
+    renews: bool,
     /// What goes to hooks.
     headers: Headers,
     /// Commands that were heard and not handled yet, the next one last.
@@ -62,6 +69,8 @@ pub(crate) struct Session {
 struct Subscription {
     channel: Channel,
     serial: u32,
+    /// When the permission for it ends, in seconds since 1970; 0 for never.
+    expires: u64,
 }
 
 /// The command whose effect is under way.
@@ -71,6 +80,14 @@ enum Pending {
     Ask {
         id: u32,
         then: Option<Box<(Self, Effect)>>,
+    },
+    /// A hook is asked whether the connection, or a subscription, goes on.
+    AskOn {
+        channel: Option<Channel>,
+    },
+    /// A subscription ends whose permission has.
+    Expire {
+        channel: Channel,
     },
     /// The server API subscribes the client.
     Enlist {
@@ -93,6 +110,7 @@ enum Pending {
         channel: Channel,
         recoverable: bool,
         since: Option<Position>,
+        expires: u64,
     },
     Unsubscribe {
         id: u32,
@@ -115,6 +133,8 @@ impl Session {
             pending: None,
             next: None,
             enlisted: Vec::new(),
+            hooked: false,
+            renews: false,
             headers,
             heard: Vec::new(),
             replies: Replies::default(),
@@ -167,25 +187,28 @@ impl Session {
 
     fn finish(&mut self, outcome: Outcome) {
         match (self.pending.take(), outcome) {
-            (Some(Pending::Subscribe { id, channel, recoverable, since }), Outcome::Subscribed(result)) => {
-                match result {
-                    Ok(None) => {
-                        self.channels.push(Subscription { channel, serial: self.serial });
-                        self.replies.subscribed(id);
-                    }
-                    Ok(Some(history)) => {
-                        self.channels.push(Subscription { channel, serial: self.serial });
-                        let recovered = since.map(|since| history.continues(&since));
-                        self.replies.subscribed_at(id, recoverable, &history, recovered);
-                    }
-                    Err(error) => self.replies.error(id, reply_error(error)),
+            (
+                Some(Pending::Subscribe { id, channel, recoverable, since, expires }),
+                Outcome::Subscribed(result),
+            ) => match result {
+                Ok(None) => {
+                    self.channels.push(Subscription { channel, serial: self.serial, expires });
+                    self.replies.subscribed(id);
                 }
-            }
+                Ok(Some(history)) => {
+                    self.channels.push(Subscription { channel, serial: self.serial, expires });
+                    let recovered = since.map(|since| history.continues(&since));
+                    self.replies.subscribed_at(id, recoverable, &history, recovered);
+                }
+                Err(error) => self.replies.error(id, reply_error(error)),
+            },
             (Some(Pending::Enlist { channel, recoverable }), Outcome::Subscribed(Ok(history))) => {
                 self.replies.enlisted(&channel, recoverable, history.as_ref());
-                self.channels.push(Subscription { channel, serial: self.serial });
+                self.channels.push(Subscription { channel, serial: self.serial, expires: 0 });
             }
             (Some(Pending::Ask { id, then }), Outcome::Asked(verdict)) => self.answered(id, then, verdict),
+            (Some(Pending::AskOn { channel }), Outcome::Asked(verdict)) => self.goes_on(channel, verdict),
+            (Some(Pending::Expire { channel }), Outcome::Unsubscribed) => self.replies.ended(&channel),
             (Some(Pending::Presence { id, count }), Outcome::Presence(result)) => match result {
                 Ok(members) => self.replies.presence(id, &members, count),
                 Err(error) => self.replies.error(id, reply_error(error)),
@@ -251,7 +274,13 @@ impl Session {
             .then(|| Position { epoch: request.epoch.into(), offset: request.offset });
         self.serial += 1;
         let recoverable = options.recovery;
-        let pending = Pending::Subscribe { id, channel: channel.clone(), recoverable, since: since.clone() };
+        let pending = Pending::Subscribe {
+            id,
+            channel: channel.clone(),
+            recoverable,
+            since: since.clone(),
+            expires: 0,
+        };
         let member = self.member(&options);
         let effect = Effect::Subscribe {
             member,
@@ -314,6 +343,7 @@ impl Session {
         }
         match (verdict, then) {
             (Verdict::Allowed(allowed), None) => {
+                self.hooked = true;
                 self.user = allowed.user.into();
                 self.info = allowed.info;
                 self.expires = allowed.expire_at;
@@ -323,7 +353,10 @@ impl Session {
                 self.replies.connected(id, &self.client, self.rules.ping_seconds, None, data);
             }
             (Verdict::Allowed(allowed), Some(then)) => {
-                let (pending, mut effect) = *then;
+                let (mut pending, mut effect) = *then;
+                if let Pending::Subscribe { expires, .. } = &mut pending {
+                    *expires = allowed.expire_at;
+                }
                 match (&mut effect, allowed.data, allowed.info) {
                     (Effect::Publish { data, .. }, Some(fresh), _) => {
                         *data = json_line(Bytes::from(String::from(Box::<str>::from(fresh))));
@@ -344,6 +377,62 @@ impl Session {
             }
             (Verdict::Failed, _) => self.replies.error(id, ReplyError::INTERNAL),
             (Verdict::Refused(refused), _) => self.replies.refused(id, &refused),
+        }
+    }
+
+    /// Sees to the next permission that has ended.
+    fn renew(&mut self) -> Option<Step> {
+        if self.hooked && self.rules.asks_refresh && has_ended(self.expires, self.now) {
+            self.pending = Some(Pending::AskOn { channel: None });
+            let question = self.asking().question(Hook::Refresh, &self.headers);
+            return Some(Step::Run(Effect::Ask(question)));
+        }
+        let ended = self.channels.iter().find(|subscription| has_ended(subscription.expires, self.now))?;
+        let channel = ended.channel.clone();
+        if !self.rules.asks_sub_refresh {
+            return self.expire(&channel);
+        }
+        let asking = Asking { channel: &channel, ..self.asking() };
+        let question = asking.question(Hook::SubRefresh, &self.headers);
+        self.pending = Some(Pending::AskOn { channel: Some(channel) });
+        Some(Step::Run(Effect::Ask(question)))
+    }
+
+    /// Ends a subscription whose permission has ended; its client may subscribe again.
+    fn expire(&mut self, channel: &Channel) -> Option<Step> {
+        let at = self.names().position(|other| other == channel)?;
+        let channel = self.channels.swap_remove(at).channel;
+        self.pending = Some(Pending::Expire { channel: channel.clone() });
+        Some(Step::Run(Effect::Unsubscribe { channel }))
+    }
+
+    /// Takes the answer of a hook that was asked whether something goes on. One that cannot be asked now throws
+    /// nobody out: who is in was let in by it.
+    fn goes_on(&mut self, channel: Option<Channel>, verdict: Verdict) {
+        let until = match verdict {
+            Verdict::Allowed(allowed) if allowed.expired || has_ended(allowed.expire_at, self.now) => None,
+            Verdict::Allowed(allowed) => {
+                if let (None, Some(info)) = (&channel, allowed.info) {
+                    self.info = Some(info);
+                }
+                Some(allowed.expire_at)
+            }
+            Verdict::Failed => Some(self.now + ASK_AGAIN),
+            Verdict::Refused(_) => None,
+            Verdict::Disconnect { code, reason } => {
+                self.next = Some(Box::new(Step::End(ws::encode::close_with(code, &reason))));
+                return;
+            }
+        };
+        match (channel, until) {
+            (None, Some(until)) => self.expires = until,
+            (None, None) => self.next = Some(Box::new(Step::End(ws::encode::close(Some(EXPIRED))))),
+            (Some(channel), Some(until)) => {
+                if let Some(subscription) = self.channels.iter_mut().find(|other| other.channel == channel) {
+                    subscription.expires = until;
+                }
+            }
+            (Some(channel), None) => self.next = self.expire(&channel).map(Box::new),
         }
     }
 
@@ -496,6 +585,12 @@ impl Machine for Session {
             if let Some(channel) = self.enlisted.pop() {
                 return Some(self.enlist(channel));
             }
+            if self.renews {
+                if let Some(step) = self.renew() {
+                    return Some(step);
+                }
+                self.renews = false;
+            }
             // An idle session holds no room for commands.
             self.heard = Vec::new();
             return None;
@@ -508,6 +603,10 @@ impl Machine for Session {
             Order::Refresh { expires } => {
                 self.expires = expires;
                 self.replies.expires((expires != 0).then(|| expires.saturating_sub(now)));
+            }
+            Order::Renew => {
+                self.now = now;
+                self.renews = true;
             }
             Order::Subscribe { channel } => self.enlisted.insert(0, channel),
         }
@@ -533,7 +632,14 @@ impl Machine for Session {
     }
 
     fn expires(&self) -> u64 {
-        self.expires
+        // Whoever is asked about is not sent away before the answer.
+        if self.hooked && self.rules.asks_refresh { 0 } else { self.expires }
+    }
+
+    fn due(&self) -> u64 {
+        let own = if self.hooked && self.rules.asks_refresh { self.expires } else { 0 };
+        let all = self.channels.iter().map(|subscription| subscription.expires).chain([own]);
+        all.filter(|end| *end != 0).min().unwrap_or(0)
     }
 
     fn channels(&self) -> Vec<Channel> {
@@ -545,6 +651,11 @@ impl Machine for Session {
         self.channels.retain(|other| other.serial != serial || other.channel != *channel);
         self.channels.len() < before
     }
+}
+
+/// Whether an end in seconds since 1970 is reached; 0 never is.
+const fn has_ended(end: u64, now: u64) -> bool {
+    end != 0 && end <= now
 }
 
 fn reply_error(error: BrokerError) -> ReplyError {

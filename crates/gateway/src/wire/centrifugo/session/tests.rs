@@ -2,7 +2,8 @@ use super::{BAD_REQUEST, Session};
 use crate::broker::{History, Published};
 use crate::config::LimitsConfig;
 use crate::error::BrokerError;
-use crate::hooks::Headers;
+use crate::hooks::{Headers, Hook, Question, Verdict};
+use crate::hub::Order;
 use crate::namespace::{Access, ChannelOptions, Namespace, Namespaces};
 use crate::publication::Position;
 use crate::token::Verifier;
@@ -25,6 +26,8 @@ fn rules() -> Arc<Rules> {
         ping_seconds: 25,
         pusher: true,
         asks_connect: false,
+        asks_refresh: false,
+        asks_sub_refresh: false,
         tokens: None,
     })
 }
@@ -98,6 +101,96 @@ fn a_token_that_cannot_be_checked_is_refused() {
         panic!("let in")
     };
     assert_eq!(code.code, 3500);
+}
+
+/// A session that hooks have let in and subscribed, both until `NOW + 10`.
+fn hooked(refresh: bool, sub_refresh: bool) -> Bench {
+    let asks = ChannelOptions { subscribe: Access::Hook, ..ChannelOptions::default() };
+    let mut rules = Arc::into_inner(rules()).unwrap();
+    rules.namespaces = Namespaces::new(&asks, &[]).unwrap();
+    (rules.asks_connect, rules.asks_refresh, rules.asks_sub_refresh) = (true, refresh, sub_refresh);
+    let mut bench = Bench { session: Session::new(Arc::new(rules), "c1".into(), Headers::from([])) };
+    bench.asked(r#"{"id":1,"connect":{}}"#);
+    bench.answer(r#"{"result":{"user":"u","expire_at":1010}}"#);
+    assert_eq!(bench.heard()["connect"].get("expires"), None, "the client has nothing to refresh with");
+    bench.asked(r#"{"id":2,"subscribe":{"channel":"a"}}"#);
+    bench.answer(r#"{"result":{"expire_at":1010}}"#);
+    assert!(matches!(bench.session.step(), Some(Step::Run(Effect::Subscribe { .. }))));
+    bench.session.complete(Outcome::Subscribed(Ok(None)));
+    assert!(bench.heard()["subscribe"].is_object());
+    bench
+}
+
+impl Bench {
+    fn asked(&mut self, text: &str) -> Question {
+        match self.say(text) {
+            Step::Run(Effect::Ask(question)) => question,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn renews(&mut self, now: u64) -> Option<Step> {
+        self.session.obey(Order::Renew, now);
+        self.session.step()
+    }
+
+    fn answer(&mut self, body: &str) {
+        self.session.complete(Outcome::Asked(Verdict::read(body.as_bytes())));
+    }
+}
+
+#[test]
+fn hooks_say_how_long_it_goes_on() {
+    let mut bench = hooked(true, true);
+    assert_eq!((bench.session.expires(), bench.session.due()), (0, 1_010));
+    assert!(bench.renews(1_009).is_none());
+    let Some(Step::Run(Effect::Ask(question))) = bench.renews(1_010) else { panic!("not asked") };
+    assert_eq!(question.hook, Hook::Refresh);
+    let asked: Value = serde_json::from_slice(&question.body).unwrap();
+    assert_eq!(
+        asked,
+        json!({"client":"c1","transport":"websocket","protocol":"json","encoding":"json","user":"u"})
+    );
+    bench.answer(r#"{"result":{"expire_at":1100}}"#);
+    let Some(Step::Run(Effect::Ask(question))) = bench.session.step() else { panic!("not asked") };
+    assert_eq!(question.hook, Hook::SubRefresh);
+    let asked: Value = serde_json::from_slice(&question.body).unwrap();
+    assert_eq!((&asked["channel"], &asked["user"]), (&json!("a"), &json!("u")));
+    // One that is down throws nobody out, and is asked again.
+    bench.answer("");
+    assert!(bench.session.step().is_none());
+    assert_eq!(bench.session.due(), 1_070);
+    let Some(Step::Run(Effect::Ask(_))) = bench.renews(1_070) else { panic!("not asked") };
+    bench.answer(r#"{"result":{}}"#);
+    assert!(bench.session.step().is_none());
+    assert_eq!(bench.session.due(), 1_100, "the subscription has no end any more");
+}
+
+#[test]
+fn hooks_say_that_it_is_over() {
+    for over in [r#"{"result":{"expired":true}}"#, r#"{"result":{"expire_at":9}}"#, r#"{"error":{"code":1}}"#]
+    {
+        let mut bench = hooked(false, true);
+        assert_eq!(bench.session.expires(), 1_010, "without a hook the client comes again");
+        assert!(matches!(bench.renews(1_010), Some(Step::Run(Effect::Ask(_)))));
+        bench.answer(over);
+        assert!(matches!(bench.session.step(), Some(Step::Run(Effect::Unsubscribe { .. }))));
+        bench.session.complete(Outcome::Unsubscribed);
+        assert_eq!(
+            bench.heard(),
+            json!({"push":{"channel":"a","unsubscribe":{"code":2501,"reason":"expired"}}})
+        );
+        assert!(bench.session.step().is_none() && bench.session.channels().is_empty());
+        let mut bench = hooked(true, true);
+        assert!(matches!(bench.renews(1_010), Some(Step::Run(Effect::Ask(_)))));
+        bench.answer(over);
+        assert!(matches!(bench.session.step(), Some(Step::End(_))));
+    }
+    // Without that hook a subscription ends by itself, and the first hook is asked when the client comes again.
+    let mut bench = hooked(true, false);
+    bench.renews(1_010);
+    bench.answer(r#"{"result":{}}"#);
+    assert!(matches!(bench.session.step(), Some(Step::Run(Effect::Unsubscribe { .. }))));
 }
 
 #[test]
