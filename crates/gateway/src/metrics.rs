@@ -127,15 +127,64 @@ impl Metrics {
 mod tests {
     use super::{Gauges, Metrics};
 
+    fn gauges(probe_age_seconds: Option<f64>) -> Gauges {
+        Gauges { channels: 2, backlog: 0, waiting: 0, probe_age_seconds, ready: true }
+    }
+
+    /// Name, kind and value of every family; fails on what a scraper or the conventions of names would not take.
+    fn families(page: &str) -> Vec<(String, String, f64)> {
+        assert!(page.ends_with('\n'), "the last line has to end");
+        let lines: Vec<&str> = page.lines().collect();
+        let (families, rest) = lines.as_chunks::<3>();
+        assert!(rest.is_empty(), "lines of no family: {rest:?}");
+        let read = |[help, kind, sample]: &[&str; 3]| {
+            let (name, text) = help.strip_prefix("# HELP ").unwrap().split_once(' ').unwrap();
+            assert!(text.len() > 1 && text.ends_with('.') && !text.contains('\\'), "help of {name}: {text}");
+            let (typed, kind) = kind.strip_prefix("# TYPE ").unwrap().split_once(' ').unwrap();
+            assert_eq!(name, typed);
+            // Right behind the name: a label would stand between them, and none is bounded by itself.
+            let value = sample.strip_prefix(name).unwrap().strip_prefix(' ').unwrap();
+            let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+            let own = name.strip_prefix("evenkeel_gateway_").unwrap();
+            assert!(own.starts_with(|c: char| c.is_ascii_lowercase()) && own.chars().all(plain), "{name}");
+            match kind {
+                "counter" => assert!(own.ends_with("_total"), "a counter says so: {name}"),
+                "gauge" => assert!(!own.ends_with("_total"), "a gauge is no total: {name}"),
+                other => panic!("{name} is of kind {other}"),
+            }
+            let not_base = ["_ms", "_milliseconds", "_us", "_minutes", "_kib", "_mib", "_percent"];
+            let part = own.strip_suffix("_total").unwrap_or(own);
+            assert!(not_base.iter().all(|unit| !part.ends_with(unit)), "no base unit: {name}");
+            (name.to_owned(), kind.to_owned(), value.parse().unwrap())
+        };
+        families.iter().map(read).collect()
+    }
+
     #[test]
-    fn every_family_has_help_type_and_value() {
+    fn every_family_is_what_a_scraper_takes() {
         let metrics = Metrics::default();
         Metrics::add(&metrics.delivered, 7);
-        let gauges =
-            Gauges { channels: 2, backlog: 0, waiting: 0, probe_age_seconds: Some(0.5), ready: true };
-        let text = metrics.render(gauges);
-        assert!(text.contains("\nevenkeel_gateway_delivered_total 7\n"));
-        assert!(text.contains("\nevenkeel_gateway_ready 1\n"));
-        assert_eq!(text.lines().count() % 3, 0);
+        let found = families(&metrics.render(gauges(Some(0.5))));
+        let value = |name: &str| {
+            let name = format!("evenkeel_gateway_{name}");
+            let mut of_name = found.iter().filter(|family| family.0 == name);
+            let value = of_name.next().unwrap().2;
+            assert!(of_name.next().is_none(), "{name} is there twice");
+            value
+        };
+        assert_eq!(value("delivered_total").to_bits(), 7.0_f64.to_bits());
+        assert_eq!(value("probe_age_seconds").to_bits(), 0.5_f64.to_bits());
+        assert_eq!(value("ready").to_bits(), 1.0_f64.to_bits());
+        let names: std::collections::BTreeSet<_> = found.iter().map(|family| &family.0).collect();
+        assert_eq!(names.len(), found.len(), "a family is there twice");
+    }
+
+    #[test]
+    fn an_age_that_nobody_knows_is_left_out() {
+        let metrics = Metrics::default();
+        let (with, without) =
+            (families(&metrics.render(gauges(Some(1.0)))), families(&metrics.render(gauges(None))));
+        assert_eq!(with.len(), without.len() + 1);
+        assert!(without.iter().all(|family| family.0 != "evenkeel_gateway_probe_age_seconds"));
     }
 }
