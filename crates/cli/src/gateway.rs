@@ -5,7 +5,7 @@ mod options;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use evenkeel::gateway::{Access, BrokerKind, Gateway, GatewayConfig};
+use evenkeel::gateway::{Access, BrokerKind, Gateway, GatewayConfig, OtlpConfig};
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -77,9 +77,13 @@ pub(crate) async fn run(args: Args) -> Outcome<bool> {
     }
     let secure = config.tls.is_some();
     let mut interrupted = Interrupt::new()?;
+    let mut builder = Gateway::builder().config(config);
+    if let Some(collector) = OtlpConfig::from_env() {
+        builder = builder.otlp(collector);
+    }
     let gateway = tokio::select! {
         biased;
-        gateway = Gateway::builder().config(config).start() => gateway?,
+        gateway = builder.start() => gateway?,
         () = interrupted.wait() => return Ok(true),
     };
     let address = gateway.local_addr();

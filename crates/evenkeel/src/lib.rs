@@ -29,6 +29,7 @@
 //! | `tokio` | yes | the runtime; the client needs it |
 //! | `codec` | no | a codec for `tokio-util` |
 //! | `gateway` | no | the module `gateway` |
+//! | `otlp` | no | with `gateway`: traces and metrics to a collector of OpenTelemetry |
 //! | `serde` | no | replies and settings through serde |
 //! | `tls` | no | `rediss://`, and TLS of the gateway's own |
 

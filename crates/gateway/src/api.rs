@@ -5,7 +5,6 @@ use crate::driver::clock;
 use crate::driver::shared::Shared;
 use crate::error::BrokerError;
 use crate::hub::{Order, Who, Word};
-use crate::metrics::Metrics;
 use crate::namespace::ChannelOptions;
 use crate::publication::{Channel, json_line};
 use crate::wire::centrifugo::ReplyError;
@@ -213,16 +212,10 @@ async fn publish_one(
     replicas: Option<u32>,
 ) -> Result<Value, ReplyError> {
     let (channel, options) = resolve(shared, channel)?;
-    let broker = shared.hub.broker();
     let published = match replicas {
-        None => broker.publish(&channel, data, &options).await.map(|published| (published, 0)),
-        Some(replicas) => {
-            let wait = (replicas, shared.config.outage.answer_within);
-            broker.publish_durably(&channel, data, &options, wait).await
-        }
+        None => shared.publish(&channel, data, &options).await.map(|published| (published, 0)),
+        Some(replicas) => shared.publish_durably(&channel, data, &options, replicas).await,
     };
-    let metrics = &shared.metrics;
-    Metrics::count(if published.is_ok() { &metrics.published } else { &metrics.publish_failed });
     let (published, copies) = published.map_err(broker_error)?;
     if replicas.is_some_and(|wanted| copies < wanted) {
         return Err(NOT_ON_REPLICAS);

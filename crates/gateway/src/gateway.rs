@@ -17,6 +17,9 @@ use crate::namespace::{Access, Namespaces};
 use crate::origin::AllowedOrigins;
 use crate::presence::{REFRESH, Registry};
 use crate::publication::{Channel, json_line};
+#[cfg(feature = "otlp")]
+use crate::telemetry::OtlpConfig;
+use crate::telemetry::Telemetry;
 use crate::token::{Authenticator, Verifier};
 use crate::wire::machine::Rules;
 use bytes::Bytes;
@@ -40,6 +43,8 @@ pub struct GatewayBuilder {
     broker: Option<Arc<dyn Broker>>,
     authenticator: Option<Arc<dyn Authenticator>>,
     shards: Option<usize>,
+    #[cfg(feature = "otlp")]
+    otlp: Option<OtlpConfig>,
 }
 
 impl GatewayBuilder {
@@ -68,6 +73,13 @@ impl GatewayBuilder {
     /// [`TokenConfig::anonymous`]: crate::TokenConfig::anonymous
     pub fn authenticator(mut self, authenticator: Arc<dyn Authenticator>) -> Self {
         self.authenticator = Some(authenticator);
+        self
+    }
+
+    /// Tells this collector of OpenTelemetry what the gateway does. Default: nobody is told.
+    #[cfg(feature = "otlp")]
+    pub fn otlp(mut self, collector: OtlpConfig) -> Self {
+        self.otlp = Some(collector);
         self
     }
 
@@ -135,10 +147,14 @@ impl GatewayBuilder {
         let keys = jwks.and_then(source).transpose()?;
         let tls = config.tls.as_ref().map(Tls::new).transpose()?;
         let metrics = Arc::new(Metrics::default());
-        let hooks = Hooks::new(&config.hooks, &metrics)?;
+        #[cfg(feature = "otlp")]
+        let telemetry = Arc::new(self.otlp.as_ref().map(Telemetry::new).transpose()?.unwrap_or_default());
+        #[cfg(not(feature = "otlp"))]
+        let telemetry = Arc::new(Telemetry);
+        let hooks = Hooks::new(&config.hooks, &metrics, &telemetry)?;
         let workers = tokio::runtime::Handle::current().metrics().num_workers();
         let shards = self.shards.unwrap_or(workers).max(1);
-        Ok(Prepared { config, broker, rules, keys, tls, hooks, metrics, shards })
+        Ok(Prepared { config, broker, rules, keys, tls, hooks, metrics, telemetry, shards })
     }
 }
 
@@ -218,6 +234,7 @@ struct Prepared {
     tls: Option<Tls>,
     hooks: Hooks,
     metrics: Arc<Metrics>,
+    telemetry: Arc<Telemetry>,
     shards: usize,
 }
 
@@ -234,7 +251,8 @@ struct Running {
 
 impl Running {
     fn start(prepared: Prepared) -> Self {
-        let Prepared { config, broker, rules, keys, tls, hooks, metrics, shards: count } = prepared;
+        let Prepared { config, broker, rules, keys, tls, hooks, metrics, telemetry, shards: count } =
+            prepared;
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(SHARD_QUEUE)).unzip();
         let (phase, watching) = watch::channel(Phase::Running);
         let shared = Arc::new(Shared {
@@ -251,8 +269,10 @@ impl Running {
             tls,
             hooks,
             fetching: keys.as_ref().and_then(Source::secure),
+            telemetry,
             config,
         });
+        shared.telemetry.observe(&shared);
         let mut shards = JoinSet::new();
         for receiver in receivers {
             shards.spawn(shard::run(shared.clone(), receiver, watching.clone()));
@@ -282,6 +302,7 @@ impl Running {
         drop(tokio::time::timeout(spread + STOP_STEP, all_gone).await);
         self.phase.send_replace(Phase::Stopped);
         self.tasks.shutdown().await;
+        self.shared.telemetry.stop().await;
     }
 }
 
@@ -374,10 +395,7 @@ impl GatewayHandle {
     pub async fn publish(&self, channel: &str, payload: impl Into<Bytes>) -> Result<Published, BrokerError> {
         let options = self.shared.rules.namespaces.options(channel).ok_or(BrokerError::Unsupported)?;
         let data = json_line(payload.into());
-        let published = self.shared.hub.broker().publish(&Channel::from(channel), data, options).await;
-        let metrics = &self.shared.metrics;
-        Metrics::count(if published.is_ok() { &metrics.published } else { &metrics.publish_failed });
-        published
+        self.shared.publish(&Channel::from(channel), data, options).await
     }
 
     /// Reads the keys of tokens, certificate and key of TLS, and the authorities that hooks and the source of keys are

@@ -18,6 +18,7 @@
 //! |---|---|---|
 //! | `redis` | yes | the broker over any Redis topology |
 //! | `tls` | no | TLS of the gateway's own |
+//! | `otlp` | no | traces and metrics to a collector of OpenTelemetry |
 
 mod api;
 pub mod broker;
@@ -35,6 +36,7 @@ mod origin;
 mod outbox;
 mod presence;
 mod publication;
+mod telemetry;
 mod token;
 mod wire;
 mod ws;
@@ -52,6 +54,8 @@ pub use hub::{Deliveries, Reservation};
 pub use namespace::{Access, ChannelOptions, Namespace};
 pub use presence::Member;
 pub use publication::{Channel, Epoch, Position, Publication, json_line};
+#[cfg(feature = "otlp")]
+pub use telemetry::OtlpConfig;
 pub use token::{Authenticator, Permission, Rejected};
 
 #[cfg(doctest)]

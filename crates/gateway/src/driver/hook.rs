@@ -6,6 +6,7 @@ use super::tls::Outgoing;
 use crate::error::ConfigError;
 use crate::hooks::{Hook, HookConfig, HooksConfig, Question, Verdict};
 use crate::metrics::Metrics;
+use crate::telemetry::{Doing, Span, Telemetry};
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
@@ -44,14 +45,21 @@ pub(crate) struct Hooks {
 
 impl Hooks {
     /// Checks the settings.
-    pub(crate) fn new(config: &HooksConfig, metrics: &Arc<Metrics>) -> Result<Self, ConfigError> {
+    pub(crate) fn new(
+        config: &HooksConfig,
+        metrics: &Arc<Metrics>,
+        telemetry: &Arc<Telemetry>,
+    ) -> Result<Self, ConfigError> {
         let all = [&config.connect, &config.publish, &config.refresh, &config.sub_refresh, &config.subscribe];
         let secure = all.into_iter().flatten().any(HookConfig::is_secure);
         let blamed = if config.ca_file.is_some() { "hooks.ca_file" } else { "hooks" };
         let outgoing = secure.then(|| Outgoing::new(blamed, config.ca_file.as_deref()));
         let outgoing = outgoing.transpose()?.map(Arc::new);
         let endpoint = |key: &str, hook: &Option<HookConfig>| {
-            let made = hook.as_ref().map(|hook| Endpoint::new(key, hook, metrics.clone())).transpose()?;
+            let made = hook
+                .as_ref()
+                .map(|hook| Endpoint::new(key, hook, (metrics.clone(), telemetry.clone())))
+                .transpose()?;
             Ok(made.map(|made| made.over(outgoing.as_ref())))
         };
         let header = |name: &String| {
@@ -107,6 +115,7 @@ impl Hooks {
 struct Endpoint {
     /// Host and port, as they are dialled.
     authority: String,
+    port: u16,
     /// The host, as its certificate has to name it.
     name: String,
     /// For `https`.
@@ -117,6 +126,7 @@ struct Endpoint {
     turns: Semaphore,
     idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
     metrics: Arc<Metrics>,
+    telemetry: Arc<Telemetry>,
 }
 
 impl fmt::Debug for Endpoint {
@@ -126,7 +136,11 @@ impl fmt::Debug for Endpoint {
 }
 
 impl Endpoint {
-    fn new(key: &str, config: &HookConfig, metrics: Arc<Metrics>) -> Result<Self, ConfigError> {
+    fn new(
+        key: &str,
+        config: &HookConfig,
+        (metrics, telemetry): (Arc<Metrics>, Arc<Telemetry>),
+    ) -> Result<Self, ConfigError> {
         let bad = || ConfigError::new(format!("{key}.url"), "must be http[s]://host[:port]/path");
         let url: Uri = config.url.parse().map_err(|_bad| bad())?;
         let authority = url.authority().filter(|authority| !authority.as_str().contains('@'));
@@ -136,6 +150,7 @@ impl Endpoint {
             _ => return Err(bad()),
         };
         let authority = authority.ok_or_else(bad)?;
+        let port = authority.port_u16().unwrap_or(port);
         if config.max_concurrent == 0 || config.max_concurrent > Semaphore::MAX_PERMITS {
             return Err(ConfigError::new(format!("{key}.max_concurrent"), "must be at least 1"));
         }
@@ -144,7 +159,8 @@ impl Endpoint {
         }
         let path = url.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         Ok(Self {
-            authority: format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(port)),
+            authority: format!("{}:{port}", authority.host()),
+            port,
             name: authority.host().trim_matches(['[', ']']).to_owned(),
             secure: None,
             host: HeaderValue::from_str(authority.as_str()).map_err(|_bad| bad())?,
@@ -153,6 +169,7 @@ impl Endpoint {
             idle: Mutex::default(),
             config: config.clone(),
             metrics,
+            telemetry,
         })
     }
 
@@ -164,20 +181,32 @@ impl Endpoint {
 
     async fn ask(&self, question: Question) -> Verdict {
         let deadline = Instant::from_std(clock::now() + self.config.timeout);
-        timeout_at(deadline, self.ask_in_turn(question)).await.ok().flatten().unwrap_or(Verdict::Failed)
-    }
-
-    async fn ask_in_turn(&self, question: Question) -> Option<Verdict> {
-        let _turn = self.turns.acquire().await.ok()?;
         let mut request = Request::new(Full::new(question.body));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.path.clone();
         for (name, value) in question.headers.iter() {
             request.headers_mut().append(name, value.clone());
         }
+        let (hook, host, port) = (question.hook, &*self.name, self.port);
+        let span = self.telemetry.begin(Doing::Ask { hook, host, port, headers: request.headers() });
+        span.pass_on(request.headers_mut());
+        let verdict = timeout_at(deadline, self.ask_in_turn(request, &span)).await;
+        if verdict.is_err() {
+            span.fail("timeout");
+        }
+        verdict.ok().flatten().unwrap_or(Verdict::Failed)
+    }
+
+    async fn ask_in_turn(&self, mut request: Request<Full<Bytes>>, span: &Span) -> Option<Verdict> {
+        let _turn = self.turns.acquire().await.ok()?;
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.path.clone();
         request.headers_mut().insert(HOST, self.host.clone());
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let (response, sender) = self.send(request).await?;
+        let Some((response, sender)) = self.send(request).await else {
+            span.fail("connection");
+            return None;
+        };
+        let status = response.status();
+        span.status(status.as_u16(), status.is_client_error() || status.is_server_error());
         let good = response.status() == StatusCode::OK;
         let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await.ok()?;
         self.keep(sender);

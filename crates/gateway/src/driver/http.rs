@@ -3,6 +3,7 @@
 use super::shared::{Phase, Shared, reached};
 use super::socket::Io;
 use crate::api;
+use crate::telemetry::Doing;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -60,11 +61,8 @@ where
     B: Body<Error: Into<BodyError>>,
 {
     let path = request.uri().path().to_owned();
-    if let Some(method) = path.strip_prefix("/api/") {
-        return server_api(shared, method, request).await;
-    }
-    if let Some(rest) = path.strip_prefix("/apps/") {
-        return pusher_api(shared, rest, request).await;
+    if path.starts_with("/api/") || path.starts_with("/apps/") {
+        return serve_api(shared, &path, request).await;
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here");
@@ -82,6 +80,41 @@ where
         "/readyz" if shared.is_ready() => text(StatusCode::OK, "ready"),
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "publications cannot be delivered at the moment"),
         _ => text(StatusCode::NOT_FOUND, "there is nothing here"),
+    }
+}
+
+/// Answers a server, and tells of it.
+async fn serve_api<B>(shared: &Shared, path: &str, request: Request<B>) -> Response<Full<Bytes>>
+where
+    B: Body<Error: Into<BodyError>>,
+{
+    let method = request.method().clone();
+    let span = shared.telemetry.begin(Doing::Serve { method: &method, headers: request.headers() });
+    let response = span.around(async {
+        match (path.strip_prefix("/api/"), path.strip_prefix("/apps/")) {
+            (Some(method), _) => server_api(shared, method, request).await,
+            (None, rest) => pusher_api(shared, rest.unwrap_or_default(), request).await,
+        }
+    });
+    let response = response.await;
+    let status = response.status();
+    if status == StatusCode::OK {
+        // Whatever else was asked for is a client's own words.
+        span.route(&method, route(path));
+    }
+    span.status(status.as_u16(), status.is_server_error());
+    response
+}
+
+/// A path that was answered, with what is a name in it left out.
+fn route(path: &str) -> String {
+    let Some(rest) = path.strip_prefix("/apps/") else { return path.to_owned() };
+    match rest.split_once('/') {
+        Some((_, what)) if what.starts_with("channels/") => {
+            "/apps/{app_id}/channels/{channel_name}".to_owned()
+        }
+        Some((_, what)) => format!("/apps/{{app_id}}/{what}"),
+        None => "/apps/{app_id}".to_owned(),
     }
 }
 
@@ -183,7 +216,14 @@ impl<S: Io> AsyncWrite for Rewound<S> {
 
 #[cfg(test)]
 mod tests {
-    use super::same_secret;
+    use super::{route, same_secret};
+
+    #[test]
+    fn a_route_holds_no_names() {
+        assert_eq!(route("/api/publish"), "/api/publish");
+        assert_eq!(route("/apps/7/events"), "/apps/{app_id}/events");
+        assert_eq!(route("/apps/7/channels/private-ann"), "/apps/{app_id}/channels/{channel_name}");
+    }
 
     #[test]
     fn secrets_are_compared_whole() {

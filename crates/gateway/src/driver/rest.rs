@@ -2,7 +2,6 @@
 
 use super::clock;
 use super::shared::Shared;
-use crate::metrics::Metrics;
 use crate::publication::{Channel, json_line};
 use crate::wire::pusher::rest::{self, Refusal, ToPublish};
 use bytes::Bytes;
@@ -59,10 +58,7 @@ async fn publish(shared: &Shared, events: Vec<ToPublish>) -> Answer {
             let Some(options) = shared.rules.namespaces.options(&name) else {
                 return Err((400, "a channel's namespace is not known here"));
             };
-            let published = shared.hub.broker().publish(&Channel::from(name), data.clone(), options).await;
-            let metrics = &shared.metrics;
-            Metrics::count(if published.is_ok() { &metrics.published } else { &metrics.publish_failed });
-            if published.is_err() {
+            if shared.publish(&Channel::from(name), data.clone(), options).await.is_err() {
                 return Err((503, "the broker cannot take it now"));
             }
         }

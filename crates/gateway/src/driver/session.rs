@@ -14,6 +14,7 @@ use crate::metrics::Metrics;
 use crate::namespace::ChannelOptions;
 use crate::presence::Member;
 use crate::publication::{Channel, Epoch, Position};
+use crate::telemetry::Doing;
 use crate::wire::centrifugo::session::BAD_REQUEST;
 use crate::wire::machine::{Effect, Machine, Outcome, Step};
 use crate::wire::{Farewell, Protocol};
@@ -263,13 +264,7 @@ impl Task {
                 Outcome::Presence(in_time(deadline, broker.members(&channel)).await)
             }
             Effect::Publish { channel, options, data } => {
-                let published = broker.publish(&channel, data, &options).await;
-                let counter = match &published {
-                    Ok(_) => &self.shared.metrics.published,
-                    Err(_) => &self.shared.metrics.publish_failed,
-                };
-                Metrics::count(counter);
-                Outcome::Published(published)
+                Outcome::Published(self.shared.publish(&channel, data, &options).await)
             }
             Effect::Subscribe { channel, serial, options, joining, since, member } => {
                 self.shared.hub.acquire(&channel, &options);
@@ -355,6 +350,7 @@ impl Task {
             limit: if since.is_some() { self.shared.config.limits.max_recovered } else { 0 },
             reverse: false,
         };
+        let span = since.map(|_| self.shared.telemetry.begin(Doing::Recover { channel }));
         let history = in_time(deadline, self.shared.hub.broker().history(channel, options, query)).await;
         if history.is_err() {
             self.tell(Command::Unsubscribe { conn: self.conn.clone(), channel: channel.clone() }).await;
@@ -363,6 +359,9 @@ impl Task {
             let metrics = &self.shared.metrics;
             let recovered = history.continues(since);
             Metrics::count(if recovered { &metrics.recovered } else { &metrics.unrecovered });
+        }
+        if let (Some(span), Some(since)) = (span, since) {
+            span.recovered(history.as_ref(), since);
         }
         history
     }

@@ -1,15 +1,21 @@
 //! What all tasks of one gateway share.
 
 use super::tls::{Outgoing, Tls};
+use crate::broker::Published;
 use crate::config::{GatewayConfig, PusherConfig};
 use crate::doors::Doors;
 use crate::driver::hook::Hooks;
+use crate::error::BrokerError;
 use crate::hub::Hub;
 use crate::metrics::{Gauges, Metrics};
+use crate::namespace::ChannelOptions;
 use crate::origin::AllowedOrigins;
 use crate::outbox::Bounds;
 use crate::presence::Registry;
+use crate::publication::Channel;
+use crate::telemetry::{Doing, Telemetry};
 use crate::wire::machine::Rules;
+use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::watch;
@@ -67,6 +73,7 @@ pub(crate) struct Shared {
     pub(crate) hooks: Hooks,
     /// Encrypts the fetching of tokens' keys, where they come by `https`.
     pub(crate) fetching: Option<Arc<Outgoing>>,
+    pub(crate) telemetry: Arc<Telemetry>,
 }
 
 impl Shared {
@@ -87,13 +94,62 @@ impl Shared {
     }
 
     pub(crate) fn render_metrics(&self) -> String {
+        self.metrics.render(self.gauges())
+    }
+
+    /// Every figure, always in the same order.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn readings(&self) -> Vec<crate::metrics::Reading> {
+        self.metrics.readings(self.gauges())
+    }
+
+    fn gauges(&self) -> Gauges {
         let health = self.hub.broker().health();
-        self.metrics.render(Gauges {
+        Gauges {
             channels: self.hub.wanted(),
             backlog: self.hub.backlog(),
             waiting: health.waiting,
             probe_age_seconds: health.probe_age.map(|age| age.as_secs_f64()),
             ready: self.is_ready(),
-        })
+            lost: self.telemetry.lost(),
+        }
+    }
+
+    /// Publishes, and counts and tells what became of it.
+    pub(crate) async fn publish(
+        &self,
+        channel: &Channel,
+        data: Bytes,
+        options: &Arc<ChannelOptions>,
+    ) -> Result<Published, BrokerError> {
+        let span = self.telemetry.begin(Doing::Publish { channel, bytes: data.len() });
+        let published = span.around(self.hub.broker().publish(channel, data, options)).await;
+        span.published(published.as_ref());
+        Metrics::count(if published.is_ok() {
+            &self.metrics.published
+        } else {
+            &self.metrics.publish_failed
+        });
+        published
+    }
+
+    /// Publishes as [`publish`](Self::publish) does, and waits for replicas.
+    pub(crate) async fn publish_durably(
+        &self,
+        channel: &Channel,
+        data: Bytes,
+        options: &Arc<ChannelOptions>,
+        replicas: u32,
+    ) -> Result<(Published, u32), BrokerError> {
+        let span = self.telemetry.begin(Doing::Publish { channel, bytes: data.len() });
+        let wait = (replicas, self.config.outage.answer_within);
+        let published = span.around(self.hub.broker().publish_durably(channel, data, options, wait)).await;
+        span.published(published.as_ref().map(|(published, _)| published));
+        Metrics::count(if published.is_ok() {
+            &self.metrics.published
+        } else {
+            &self.metrics.publish_failed
+        });
+        published
     }
 }

@@ -20,6 +20,8 @@ mod http;
 mod jwks;
 mod mounted;
 mod npm;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod peer;
 mod presence;
 mod pusher;
