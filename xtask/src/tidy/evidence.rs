@@ -1,12 +1,12 @@
 //! What the documents call shown must be there: everything in a column `shown by`.
 
-use super::{File, Finding};
+use super::{File, Finding, links::has};
 
 /// The heading of a column that names what shows the row.
 const COLUMN: &str = "shown by";
 
 pub(super) fn check(files: &[File]) -> Vec<Finding> {
-    let documents = files.iter().filter(|file| file.path.starts_with("docs/") && file.path.ends_with(".md"));
+    let documents = files.iter().filter(|file| file.path.starts_with("docs/") && has(&file.path, "md"));
     documents.flat_map(|document| check_document(document, files)).collect()
 }
 
@@ -67,7 +67,7 @@ fn claimed(word: &str) -> Option<Claim<'_>> {
     if let Some(command) = word.strip_prefix("cargo xtask ") {
         return command.split(' ').next().map(Claim::Command);
     }
-    let path = word.contains('/') || word.ends_with(".rs");
+    let path = word.contains('/') || has(word, "rs");
     if path && !word.contains(' ') {
         return Some(Claim::Path(word));
     }

@@ -729,7 +729,7 @@ impl World {
         let told = target.clone();
         let full = self.most.is_some();
         let crowded = full && really > closes;
-        self.promises.on_retirement(seq, Planned { server, sound, target_is_good, told, full, crowded });
+        self.promises.on_retirement(seq, Planned { server, sound, told, target_is_good, full, crowded });
         self.servers[server].retiring = Some(Retirement { seq, target: target.clone(), closes });
         let notice = Notice::Moving { seq: Some(seq), grace: Some(Duration::from_secs(grace)), target };
         let twice = self.rng.chance(30);

@@ -724,12 +724,12 @@ fn an_address_that_dns_names_again_has_not_vanished() {
 
 #[test]
 fn a_late_joiner_does_not_bring_a_target_back_that_retires_itself() {
+    const THIRD: &str = "10.0.0.3:6379";
     let mut script = Script::open(2);
     script.hear(0, &at(1, OLD), moving(4, 15, Some(NEW)));
     script.until(600);
     script.switched(600, 1, moved(11, NEW));
     script.switched(610, 2, moved(12, NEW));
-    const THIRD: &str = "10.0.0.3:6379";
     script.hear(1_000, &moved(11, NEW), moving(6, 1, Some(THIRD)));
     script.until(1_060);
     assert_eq!(script.moved_to().last(), Some(&(11, THIRD.to_owned())), "one goes ahead");
