@@ -378,6 +378,12 @@ impl Handoff {
             && is_name(&self.plan.endpoint)
     }
 
+    /// Whether it does something for a connection that the server itself tells too late for an attempt: silence before the
+    /// close, and what DNS says behind it.
+    pub(crate) fn helps_latecomers(&self, now: Instant) -> bool {
+        now < self.at.close_at || self.has_overtime() && now < self.at.forget_at
+    }
+
     /// Whether the configured name is a way out when the target is none.
     pub(crate) fn may_use_name(&self) -> bool {
         self.plan.cause != HandoffCause::Topology

@@ -206,9 +206,10 @@ impl HandoffEngine {
             .find(|handoff| {
                 handoff.plan.endpoint == origin.endpoint
                     && handoff.plan.target.as_ref() != Some(&origin.dialled)
-                    && now < handoff.at.deadline
                     && (handoff.told_early.contains(&id)
-                        || (handoff.concerns(&site)
+                        && (now < handoff.at.deadline || handoff.helps_latecomers(now))
+                        || (now < handoff.at.deadline
+                            && handoff.concerns(&site)
                             // Made anew through the name after half of the grace, it may be right: the server will tell.
                             && (handoff.plan.target.is_some() || now < handoff.at.name_at)))
             })

@@ -297,10 +297,8 @@ impl HandoffEngine {
         for handoff in self.handoffs.values_mut().filter(|handoff| Some(handoff.id) != busy) {
             let waited = handoff.members.remove(&old).is_some() && handoff.concerns(&site);
             let told = handoff.told_early.remove(&new);
-            if (waited || told)
-                && handoff.plan.target.as_ref() != Some(&successor.dialled)
-                && now < handoff.at.deadline
-            {
+            let in_time = now < handoff.at.deadline || told && handoff.helps_latecomers(now);
+            if (waited || told) && handoff.plan.target.as_ref() != Some(&successor.dialled) && in_time {
                 join.push(handoff.id);
             }
         }

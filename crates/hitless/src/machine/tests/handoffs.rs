@@ -768,3 +768,16 @@ fn an_older_announcement_that_is_heard_late_does_not_end_a_newer_one() {
     let moved: Vec<u64> = script.moves().into_iter().map(|(_, conn, _)| conn).collect();
     assert!(moved.contains(&1) && moved.contains(&2), "{moved:?}");
 }
+
+#[test]
+fn whoever_arrives_at_a_server_that_closes_late_leaves_for_its_target() {
+    let mut script = Script::open(1);
+    script.hear(0, &at(1, OLD), moving(1, 2, Some(NEW)));
+    script.until(200);
+    script.switched(200, 1, moved(2, NEW));
+    // The name leads back to it, and it tells that no time is left.
+    script.hear_as(2_200, &at(3, OLD), true, moving(1, 0, Some(NEW)));
+    script.input(2_201, Input::Opened { origin: at(3, OLD) });
+    script.until(2_310);
+    assert_eq!(script.moves().last(), Some(&(2_201, 3, NEW.to_owned())));
+}
