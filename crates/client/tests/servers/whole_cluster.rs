@@ -156,14 +156,19 @@ async fn reads_go_to_replicas_when_asked() {
                 None => call,
             }
         };
-        // Replication takes its time; the first look that sees the value ends the wait.
+        // Replication takes its time, and until a connection to the replica stands reads go to the primary.
         let until = tokio::time::sleep(Duration::from_secs(5));
         tokio::pin!(until);
         loop {
             tokio::select! {
                 biased;
-                () = &mut until => panic!("the replica never had the value"),
-                value = seen(None) => if value.unwrap().as_deref() == Some("here") { break },
+                () = &mut until => panic!("the replica was never asked, or never had the value"),
+                value = seen(None) => {
+                    let is_there = value.unwrap().as_deref() == Some("here");
+                    if is_there && reads_of(cluster.nodes(), replica).await > 0 {
+                        break;
+                    }
+                }
             }
         }
         let (primary_before, replica_before) =
