@@ -154,7 +154,7 @@ async fn send_group(
         }
         _ => return unit.iter().map(|_command| Err(Error::closed(Executed::Maybe))).collect(),
     };
-    if core.only().is_some() {
+    if core.only().is_some() && replies.iter().any(|reply| reply.error().is_some()) {
         return in_place(core, &node, call, &unit, replies, timeout).await;
     }
     // What was answered had a place.

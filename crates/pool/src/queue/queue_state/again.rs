@@ -7,10 +7,16 @@ use evenkeel_protocol::{Command, Refusal, Reply};
 
 use super::{Deferred, Entry, Failure, Outcome, Queue, State, Ticket};
 
-/// Whether the server says that it did not run a command because of its own state.
+/// Whether the server says that it did not run a command because of its own state. Every reply is asked, and nearly none is an
+/// error.
+#[inline]
 pub(super) fn is_refusal(reply: &Reply) -> bool {
-    let is_error = reply.as_bytes().first() == Some(&b'-');
-    let refusal = if is_error { reply.error() } else { None }.as_ref().and_then(Refusal::parse);
+    reply.as_bytes().first() == Some(&b'-') && says_so(reply)
+}
+
+#[cold]
+fn says_so(reply: &Reply) -> bool {
+    let refusal = reply.error().as_ref().and_then(Refusal::parse);
     matches!(
         refusal,
         Some(
