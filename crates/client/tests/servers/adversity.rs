@@ -88,7 +88,7 @@ async fn the_only_seed_is_dead_and_the_primary_is_replaced() {
         // The two others are learned from it.
         let client = sentinels(&trio, &[seed]).await;
         let load = Load::start(&client, "seed", 8);
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        load.goes_on().await;
         trio.nodes().kill(seed).await.unwrap();
         let old = trio.primary().await.unwrap();
         // By command: two sentinels may need several elections.
@@ -108,7 +108,7 @@ async fn a_primary_that_dies_while_it_is_replaced() {
         let trio = SentinelTrio::start(&kind, options()).await.unwrap();
         let client = sentinels(&trio, &trio.sentinels()).await;
         let load = Load::start(&client, "dies", 8);
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        load.goes_on().await;
         let old = trio.primary().await.unwrap();
         trio.failover(SentinelFailover::Plain).await.unwrap();
         trio.nodes().kill(old).await.unwrap();
@@ -128,7 +128,7 @@ async fn an_old_primary_that_was_away_gets_nothing_when_it_is_back() {
         let trio = SentinelTrio::start(&kind, options()).await.unwrap();
         let client = sentinels(&trio, &trio.sentinels()).await;
         let load = Load::start(&client, "back", 8);
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        load.goes_on().await;
         let old = trio.primary().await.unwrap();
         trio.nodes().stop(old).unwrap();
         goes_to(&client, |port| port != old.port()).await;
@@ -150,7 +150,7 @@ async fn slots_that_nobody_owns_for_a_while() {
         let cluster = Cluster::start(&kind, ClusterOptions::default()).await.unwrap();
         let client = Client::connect(format!("redis+cluster://{}", cluster.addresses()[0])).await.unwrap();
         let load = Load::start(&client, "unowned", 12);
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        load.goes_on().await;
         let owner = cluster.owner(0).await.unwrap();
         let (first, last) = (owner.slots[0].start().to_string(), owner.slots[0].end().to_string());
         for node in cluster.addresses() {
@@ -179,7 +179,7 @@ async fn a_replica_that_is_reset_forgotten_and_met_again() {
         let cluster = Cluster::start(&kind, ClusterOptions::default()).await.unwrap();
         let client = Client::connect(format!("redis+cluster://{}", cluster.addresses()[0])).await.unwrap();
         let load = Load::start(&client, "reset", 12);
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        load.goes_on().await;
         let owner = cluster.owner(0).await.unwrap();
         let replica = cluster.replicas_of(owner.addr).await.unwrap().remove(0);
         let others: Vec<SocketAddr> =
@@ -195,7 +195,7 @@ async fn a_replica_that_is_reset_forgotten_and_met_again() {
             cluster.nodes().command(replica.addr, &["CLUSTER", "REPLICATE", &owner.id]).await.is_ok()
         })
         .await;
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        load.goes_on().await;
         let outcome = load.finish(&client).await;
         is_sound(&outcome);
         assert_eq!((outcome.lost, outcome.unknown), (0, 0), "{outcome:?}");

@@ -19,7 +19,7 @@ async fn failovers_kills_and_reshards() {
         let cluster = Cluster::start(&kind, options).await.unwrap();
         let client = connect(&cluster).await;
         let load = Load::start(&client, "planned", 12);
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        load.goes_on().await;
         let owner = cluster.owner(0).await.unwrap();
         let replica = cluster.replicas_of(owner.addr).await.unwrap().first().map(|node| node.addr).unwrap();
         cluster.failover(replica, ClusterFailover::Graceful).await.unwrap();
@@ -47,7 +47,7 @@ async fn failovers_kills_and_reshards() {
         );
 
         let load = Load::start(&client, "kill", 12);
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        load.goes_on().await;
         let victim = cluster.owner(1000).await.unwrap().addr;
         cluster.nodes().kill(victim).await.unwrap();
         cluster.wait_for_new_owner(1000, victim).await.unwrap();

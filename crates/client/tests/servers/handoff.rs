@@ -69,7 +69,7 @@ async fn an_announced_stall_is_waited_for() {
     let server = EmbeddedServer::start().await.unwrap();
     let client = Client::connect(format!("{}?timeout=1s", server.url())).await.unwrap();
     let load = Load::start(&client, "load", 4);
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    load.goes_on().await;
     let notice = |name: &str| {
         let elements = evenkeel_protocol::Frame::parse(
             &format!(">4\r\n+{name}\r\n:1\r\n:3\r\n*1\r\n+1\r\n").into(),

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -43,6 +43,8 @@ type Said = (Verdict, Instant, Option<String>);
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     tasks: Vec<tokio::task::JoinHandle<Vec<Said>>>,
+    /// Writes of which something was said.
+    told: Arc<AtomicUsize>,
     key: String,
 }
 
@@ -63,10 +65,11 @@ impl Load {
     }
 
     fn start_as(client: &Client, key: &str, writers: usize, scripts: bool) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stop, told) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let tasks = (0..writers)
             .map(|writer| {
-                let (client, stop, key) = (client.clone(), Arc::clone(&stop), format!("{key}:{writer}"));
+                let (client, key) = (client.clone(), format!("{key}:{writer}"));
+                let (stop, told) = (Arc::clone(&stop), Arc::clone(&told));
                 tokio::spawn(async move {
                     let mut verdicts = Vec::new();
                     let mut pace = tokio::time::interval(Duration::from_millis(2));
@@ -89,13 +92,26 @@ impl Load {
                                 (verdict, now(), Some(error.to_string()))
                             }
                         });
+                        told.fetch_add(1, Ordering::Relaxed);
                         pace.tick().await;
                     }
                     verdicts
                 })
             })
             .collect();
-        Self { stop, tasks, key: key.to_owned() }
+        Self { stop, tasks, told, key: key.to_owned() }
+    }
+
+    /// Waits until each writer, as a mean, has been told of ten writes more.
+    pub(crate) async fn goes_on(&self) {
+        let wanted = self.told.load(Ordering::Relaxed) + 10 * self.tasks.len();
+        let told = async {
+            while self.told.load(Ordering::Relaxed) < wanted {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let in_time = tokio::time::timeout(Duration::from_secs(60), told).await.is_ok();
+        assert!(in_time, "the load stands still");
     }
 
     /// Stops the writers and looks every write up.

@@ -17,12 +17,12 @@ async fn pauses(client: &Client, nodes: &Nodes, node: SocketAddr) {
     let mut events = client.events();
     let load = Load::start(client, "load", 8);
     for pause in [&["DEBUG", "SLEEP", "3"][..], &["CLIENT", "PAUSE", "3000", "ALL"][..]] {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        load.goes_on().await;
         nodes.command(node, pause).await.unwrap();
         // Answered as soon as the pause is over.
         nodes.command(node, &["PING"]).await.unwrap();
     }
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    load.goes_on().await;
     let outcome = load.finish(client).await;
     let bad = (outcome.failed, outcome.unknown, outcome.lost, outcome.doubled, outcome.disordered);
     assert_eq!(bad, (0, 0, 0, 0, 0), "{outcome:?}");

@@ -48,7 +48,7 @@ async fn a_planned_failover_loses_nothing() {
         let old = trio.primary().await.unwrap();
         let mut changes = client.topology_changes();
         let load = Load::start(&client, "load", 8);
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        load.goes_on().await;
         trio.failover(SentinelFailover::Plain).await.unwrap();
         let new = trio.wait_for_new_primary(old).await.unwrap();
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -94,7 +94,7 @@ async fn a_crash_costs_the_outage() {
         let client = connect(&trio).await;
         let old = trio.primary().await.unwrap();
         let load = Load::start(&client, "load", 8);
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        load.goes_on().await;
         trio.nodes().kill(old).await.unwrap();
         trio.wait_for_new_primary(old).await.unwrap();
         tokio::time::sleep(Duration::from_secs(1)).await;

@@ -49,7 +49,7 @@ async fn a_kill_and_a_restart_cost_only_the_outage() {
         let server = Single::start_with(&kind, SingleOptions::default().append_only(true)).await.unwrap();
         let client = Client::connect(format!("redis://{}", server.addr())).await.unwrap();
         let load = Load::start(&client, "load", 8);
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        load.goes_on().await;
         server.nodes().kill(server.addr()).await.unwrap();
         tokio::time::sleep(Duration::from_millis(500)).await;
         server.nodes().restart(server.addr()).await.unwrap();
@@ -70,7 +70,7 @@ async fn a_server_that_pauses_costs_nothing() {
         let client = Client::connect(format!("redis://{}", server.addr())).await.unwrap();
         let id: i64 = client.cmd("CLIENT").arg("ID").query().await.unwrap();
         let load = Load::start(&client, "load", 8);
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        load.goes_on().await;
         server.command(&["DEBUG", "SLEEP", "3"]).await.unwrap();
         tokio::time::sleep(Duration::from_millis(300)).await;
         let outcome = load.finish(&client).await;

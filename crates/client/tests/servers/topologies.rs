@@ -21,7 +21,7 @@ async fn a_primary_that_hands_over_when_it_shuts_down() {
             let cluster = Cluster::start(&kind, ClusterOptions::default()).await.unwrap();
             let client = connect(&cluster).await;
             let load = Load::start(&client, "shutdown", 12);
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            load.goes_on().await;
             let old = cluster.owner(0).await.unwrap().addr;
             // It closes the connection instead of answering.
             drop(cluster.nodes().command(old, &["SHUTDOWN", "FAILOVER"]).await);
@@ -61,7 +61,7 @@ async fn a_thousand_tasks_ask_for_few_maps_through_a_failover() {
         let cluster = Cluster::start(&kind, options).await.unwrap();
         let client = connect(&cluster).await;
         let load = Load::start(&client, "crowd", 1000);
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        load.goes_on().await;
         let victim = cluster.owner(0).await.unwrap().addr;
         let others: Vec<SocketAddr> =
             cluster.addresses().into_iter().filter(|node| *node != victim).collect();
