@@ -24,8 +24,13 @@ const REDIS: [&str; 6] = [
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
+const MORE: &str = "Redis is named by REDIS_MODE, REDIS_URL, REDIS_PASSWORD, REDIS_SENTINELS, REDIS_SENTINEL_NAME and \
+REDIS_CLUSTER_NODES.\nTraces and metrics go to a collector of OpenTelemetry where OTEL_EXPORTER_OTLP_ENDPOINT names one.\n\
+EVENKEEL_LOG filters what is logged.";
+
 /// Arguments of `evenkeel gateway`. A flag wins over its variable, a variable over the file.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = MORE)]
 pub(crate) struct Args {
     /// The settings file, TOML.
     #[arg(long, value_name = "FILE", env = "EVENKEEL_GATEWAY_CONFIG")]
