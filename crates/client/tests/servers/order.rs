@@ -200,6 +200,7 @@ async fn failovers_and_reshards_keep_the_order_of_a_slot() {
             let owner = cluster.owner(0).await.unwrap();
             let replica =
                 cluster.replicas_of(owner.addr).await.unwrap().first().map(|node| node.addr).unwrap();
+            cluster.settle().await.unwrap();
             cluster.failover(replica, ClusterFailover::Graceful).await.unwrap();
             cluster.wait_for_owner(0, replica).await.unwrap();
             let other = cluster.owner(16383).await.unwrap().addr;

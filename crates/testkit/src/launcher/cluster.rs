@@ -1,6 +1,7 @@
 //! A Redis Cluster: primaries that share the slots, each with its replicas.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::cluster_view::{ClusterNode, parse};
@@ -14,6 +15,11 @@ const SLOTS: u16 = 16_384;
 const FORM_LIMIT: Duration = Duration::from_secs(60);
 /// Beside one and a half node timeouts: agreement, election, and a loaded machine.
 const FAILOVER_LIMIT: Duration = Duration::from_secs(60);
+/// Every node has heard from every other one: they ping each other at least once a second.
+const GOSSIP: Duration = Duration::from_millis(1200);
+
+/// Primaries with the slots that they serve.
+type Served = Vec<(SocketAddr, Vec<RangeInclusive<u16>>)>;
 
 /// How a cluster is started.
 #[derive(Clone, Debug)]
@@ -304,6 +310,45 @@ impl Cluster {
             (owner != old && self.all_see(|view| view.iter().any(served)).await).then_some(owner)
         })
         .await
+    }
+
+    /// Waits until every running node has had the same view of who serves which slots for longer than a round of gossip.
+    ///
+    /// Right behind a reshard some messages still tell of before. A replica that hears one while it is promoted may give up the
+    /// slot that moved last, for good: all others name it as the owner, and it says that nobody is (seen with redis 7.0).
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn settle(&self) -> Result<(), LaunchError> {
+        let what = "all nodes to agree on who serves which slots";
+        let looking = async {
+            let mut before = None;
+            loop {
+                let agreed = until(FAILOVER_LIMIT, what, || self.agreed()).await?;
+                if before.replace(agreed.clone()) == Some(agreed) {
+                    return Ok(());
+                }
+                tokio::time::sleep(GOSSIP).await;
+            }
+        };
+        tokio::time::timeout(FAILOVER_LIMIT, looking).await.unwrap_or_else(|_late| {
+            Err(LaunchError::Deadline { what: what.to_owned(), waited: FAILOVER_LIMIT })
+        })
+    }
+
+    /// Who serves which slots, if all running nodes say the same.
+    async fn agreed(&self) -> Option<Served> {
+        let mut agreed = None;
+        for addr in self.running() {
+            let primaries = self.view(addr).await.ok()?.into_iter().filter(ClusterNode::is_primary);
+            let mut served: Served = primaries.map(|node| (node.addr, node.slots)).collect();
+            served.sort_by_key(|(addr, _)| *addr);
+            if *agreed.get_or_insert_with(|| served.clone()) != served {
+                return None;
+            }
+        }
+        agreed
     }
 
     async fn all_see(&self, condition: impl Fn(&[ClusterNode]) -> bool) -> bool {
