@@ -164,6 +164,14 @@ fn verdict(
             last = Some(at);
         }
     }
+    if let (Some(first), Some(last)) = (missing.first(), missing.last()) {
+        eprintln!(
+            "{} publications were acknowledged and not heard by all, {first} to {last}; Redis went at about {}, for {:?}",
+            missing.len(),
+            BEFORE.as_millis() / PACE.as_millis(),
+            back - gone,
+        );
+    }
     json!({
         "subscribers": heard.len(),
         "recovered_ms": silence.saturating_sub(back - gone).as_secs_f64() * 1e3,

@@ -38,6 +38,7 @@ pub(crate) async fn run(
             biased;
             _ = ticks.tick() => {
                 tick = tick.wrapping_add(1);
+                shard.tick();
                 heartbeat(&shared, &shard, tick);
             }
             () = reached(&mut phase, Phase::Draining) => break,

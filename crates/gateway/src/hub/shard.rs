@@ -7,6 +7,9 @@
 //! the history, and those that the history did not have follow when it is activated. One of a channel without
 //! history joins too where the session reads who is there, so that it hears of everybody who comes after that.
 
+mod away;
+
+use self::away::Away;
 use crate::publication::{Channel, Epoch, Publication};
 use crate::wire::Protocol;
 use crate::ws::deflate::Agreed;
@@ -60,6 +63,7 @@ pub(crate) struct Shard<S> {
     sessions: Slab<Session<S>>,
     channels: Slab<ChannelState<S>>,
     by_name: HashMap<Channel, usize>,
+    away: Away<S>,
 }
 
 #[derive(Debug)]
@@ -86,6 +90,7 @@ struct ChannelState<S> {
 ///
 /// ```text
 /// joining (held: Some) --activate--> live (held: None) --gap, new epoch, server--> ended
+/// ended at a gap of a channel without history --> away, until its client subscribes again
 /// ```
 #[derive(Debug)]
 struct Subscriber<S> {
@@ -101,7 +106,7 @@ struct Subscriber<S> {
 
 impl<S> Default for Shard<S> {
     fn default() -> Self {
-        Self { sessions: Slab::new(), channels: Slab::new(), by_name: HashMap::new() }
+        Self { sessions: Slab::new(), channels: Slab::new(), by_name: HashMap::new(), away: Away::default() }
     }
 }
 
@@ -118,6 +123,7 @@ impl<S: Sink> Shard<S> {
         if !self.knows(sink) {
             return;
         }
+        self.away.give_up(None, |other| std::ptr::eq(other, &**sink));
         let session = self.sessions.remove(sink.slot());
         // Two subscriptions of one session are never in one channel, so none of these places moves another.
         for place in session.subscriptions {
@@ -139,7 +145,7 @@ impl<S: Sink> Shard<S> {
             index
         };
         let Some(state) = self.channels.get_mut(index) else { return };
-        let held = joining.then(Vec::new);
+        let held = joining.then(|| self.away.take(sink, channel));
         state.subscribers.push(Subscriber {
             sink: sink.clone(),
             serial,
@@ -191,9 +197,10 @@ impl<S: Sink> Shard<S> {
     /// Makes a subscription of a channel without history live: a joining one with what was held since, another
     /// from now on.
     pub(crate) fn open(&mut self, sink: &Arc<S>, channel: &Channel, serial: u32, dirty: &mut Vec<Arc<S>>) {
-        let Some(place) = self.place(sink, channel) else {
-            return self.subscribe(sink, channel, serial, false);
-        };
+        if self.place(sink, channel).is_none() {
+            self.subscribe(sink, channel, serial, true);
+        }
+        let Some(place) = self.place(sink, channel) else { return };
         let Some(state) = self.channels.get_mut(place.channel) else { return };
         let Some(subscriber) = state.subscribers.get_mut(place.index) else { return };
         let Some(held) = subscriber.held.take() else { return };
@@ -208,6 +215,7 @@ impl<S: Sink> Shard<S> {
 
     /// Ends a subscription because its session asked for it.
     pub(crate) fn unsubscribe(&mut self, sink: &Arc<S>, channel: &Channel) {
+        self.away.give_up(Some(channel), |other| std::ptr::eq(other, &**sink));
         let Some(place) = self.place(sink, channel) else { return };
         self.forget(sink, place);
         self.drop_subscriber(place);
@@ -215,6 +223,7 @@ impl<S: Sink> Shard<S> {
 
     /// Ends the live subscriptions of a channel that `chosen` picks, by the server's will, and tells the clients.
     pub(crate) fn expel(&mut self, channel: &Channel, chosen: impl Fn(&S) -> bool, dirty: &mut Vec<Arc<S>>) {
+        self.away.give_up(Some(channel), &chosen);
         if let Some(channel) = self.by_name.get(channel).copied() {
             self.end_where(channel, Ended::ByServer, chosen, dirty);
         }
@@ -222,6 +231,7 @@ impl<S: Sink> Shard<S> {
 
     /// Ends every live subscription of a channel: publications may have been missed.
     pub(crate) fn gap(&mut self, channel: &Channel, dirty: &mut Vec<Arc<S>>) {
+        self.away.gap(channel);
         if let Some(channel) = self.by_name.get(channel).copied() {
             if let Some(state) = self.channels.get_mut(channel) {
                 for subscriber in state.subscribers.iter_mut().filter(|one| one.held.is_some()) {
@@ -242,6 +252,9 @@ impl<S: Sink> Shard<S> {
         alone: bool,
         dirty: &mut Vec<Arc<S>>,
     ) -> usize {
+        if publication.position().is_none() {
+            self.away.hold(publication);
+        }
         let Some(channel) = self.by_name.get(publication.channel()).copied() else { return 0 };
         let Some(state) = self.channels.get_mut(channel) else { return 0 };
         let Some(position) = publication.position() else {
@@ -300,6 +313,11 @@ impl<S: Sink> Shard<S> {
         if known.is_some_and(|known| known != *epoch) {
             self.end_live(index, dirty);
         }
+    }
+
+    /// A second has passed.
+    pub(crate) fn tick(&mut self) {
+        self.away.tick();
     }
 
     /// Visits the sessions whose slot is `phase` in a cycle of `cycle`.
@@ -382,6 +400,10 @@ impl<S: Sink> Shard<S> {
         sink.unsubscribed(&state.name, subscriber.serial);
         if let Some(frame) = frame {
             give(&sink, frame, dirty);
+        }
+        // Where there is history, that tells what came meanwhile.
+        if why == Ended::Insufficient && subscriber.offset == ADRIFT {
+            self.away.wait(sink.clone(), &state.name);
         }
         self.forget(&sink, place);
         self.drop_subscriber(place);

@@ -14,6 +14,7 @@ mod centrifugo;
 mod deflate;
 #[cfg(feature = "tls")]
 mod front;
+mod gaps;
 mod hooks;
 mod hostile;
 mod http;

@@ -204,6 +204,72 @@ fn a_gap_on_a_plain_channel_is_told() {
 }
 
 #[test]
+fn who_is_sent_away_by_a_gap_gets_what_comes_until_it_is_back() {
+    let mut bench = Bench::new();
+    let (ear, other) = (bench.ear(), bench.ear());
+    let x = Channel::from("x");
+    for one in [&ear, &other] {
+        bench.shard.subscribe(one, &x, 1, false);
+    }
+    bench.shard.gap(&x, &mut bench.dirty);
+    bench.plain("x", "1");
+    bench.plain("y", "of another channel");
+    bench.shard.open(&other, &x, 2, &mut bench.dirty);
+    bench.plain("x", "2");
+    // Where the session reads who is there it joins first.
+    bench.join(&ear, "x");
+    bench.plain("x", "3");
+    bench.shard.open(&ear, &x, 1, &mut bench.dirty);
+    bench.plain("x", "4");
+    for one in [&ear, &other] {
+        assert_eq!(one.taken(), ["end 2500", "1", "2", "3", "4"]);
+    }
+}
+
+#[test]
+fn nothing_is_held_across_a_second_gap() {
+    let mut bench = Bench::new();
+    let ear = bench.ear();
+    bench.shard.subscribe(&ear, &"x".into(), 1, false);
+    for word in ["1", "2"] {
+        bench.shard.gap(&"x".into(), &mut bench.dirty);
+        bench.plain("x", word);
+    }
+    bench.shard.open(&ear, &"x".into(), 2, &mut bench.dirty);
+    assert_eq!(ear.taken(), ["end 2500", "2"]);
+}
+
+#[test]
+fn who_is_away_for_long_or_for_good_is_not_waited_for() {
+    let leave = |what: fn(&mut Bench, &Arc<Ear>)| {
+        let mut bench = Bench::new();
+        let ear = bench.ear();
+        bench.shard.subscribe(&ear, &"x".into(), 1, false);
+        bench.shard.gap(&"x".into(), &mut bench.dirty);
+        bench.plain("x", "1");
+        what(&mut bench, &ear);
+        bench.shard.open(&ear, &"x".into(), 2, &mut bench.dirty);
+        bench.plain("x", "9");
+        ear.taken()
+    };
+    assert_eq!(leave(|_, _| ()), ["end 2500", "1", "9"]);
+    assert_eq!(leave(|bench, _| (0..5).for_each(|_| bench.shard.tick())), ["end 2500", "1", "9"]);
+    let gone: [fn(&mut Bench, &Arc<Ear>); 5] = [
+        |bench, _| (0..6).for_each(|_| bench.shard.tick()),
+        |bench, _| (0..super::MAX_HELD).for_each(|_| _ = bench.plain("x", "more")),
+        |bench, ear| bench.shard.unsubscribe(ear, &"x".into()),
+        |bench, _| bench.shard.expel(&"x".into(), |_| true, &mut bench.dirty),
+        |bench, ear| {
+            bench.shard.detach(ear);
+            bench.shard.attach(ear.clone());
+        },
+    ];
+    for what in gone {
+        assert_eq!(leave(what), ["end 2500", "9"]);
+    }
+}
+
+#[test]
 fn a_plain_channel_that_is_joined_holds_what_comes_until_it_is_open() {
     let mut bench = Bench::new();
     let (ear, fresh) = (bench.ear(), bench.ear());
