@@ -123,7 +123,7 @@ impl<S: Sink> Shard<S> {
         if !self.knows(sink) {
             return;
         }
-        self.away.give_up(None, |other| std::ptr::eq(other, &**sink));
+        self.away.give_up(None, |other| std::ptr::eq(other, Arc::as_ptr(sink)));
         let session = self.sessions.remove(sink.slot());
         // Two subscriptions of one session are never in one channel, so none of these places moves another.
         for place in session.subscriptions {
@@ -215,7 +215,7 @@ impl<S: Sink> Shard<S> {
 
     /// Ends a subscription because its session asked for it.
     pub(crate) fn unsubscribe(&mut self, sink: &Arc<S>, channel: &Channel) {
-        self.away.give_up(Some(channel), |other| std::ptr::eq(other, &**sink));
+        self.away.give_up(Some(channel), |other| std::ptr::eq(other, Arc::as_ptr(sink)));
         let Some(place) = self.place(sink, channel) else { return };
         self.forget(sink, place);
         self.drop_subscriber(place);
