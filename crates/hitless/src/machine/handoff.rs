@@ -299,6 +299,29 @@ impl Handoff {
         self.members.values().filter(|member| matches!(member.state, State::Moving { .. })).count()
     }
 
+    /// Those whose time to be moved has come, but for those who wait for one that went ahead.
+    pub(crate) fn due(&self, now: Instant) -> Vec<ConnId> {
+        let scouts = [
+            self.scout.map(|(scout, _)| scout),
+            match self.name {
+                NameState::Asked { scout, until } if now < until => Some(scout),
+                _ => None,
+            },
+        ];
+        // Of all who did not go ahead the same is true.
+        let somebody = ConnId(u64::MAX);
+        let target_waits = self.plan.target.is_some() && self.waits_for_scout(now, somebody);
+        let name_waits = self.plan.cause == HandoffCause::Moving
+            && (scouts[1].is_some() || self.name == NameState::LeadsBack);
+        let waits = |conn: ConnId, member: &Member| {
+            !scouts.contains(&Some(conn))
+                && (member.to_target && target_waits || member.guesses() && name_waits)
+        };
+        let due = |member: &Member| matches!(member.state, State::Waiting { until } if until <= now);
+        let members = self.members.iter().filter(|(conn, member)| due(member) && !waits(**conn, member));
+        members.map(|(conn, _)| *conn).collect()
+    }
+
     /// Whether this connection must wait for the one that went ahead to a target that is not proven.
     pub(crate) fn waits_for_scout(&self, now: Instant, conn: ConnId) -> bool {
         let Some((scout, until)) = self.scout.filter(|(scout, _)| !self.proven && *scout != conn) else {

@@ -23,6 +23,16 @@ fn in_place_at(at: &Timetable) -> Instant {
     at.announced + (at.close_at - at.announced) * n / d
 }
 
+/// What became of the wish to move one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Attempt {
+    /// No further one of this handoff can start now.
+    NoMore,
+    /// Not this one now; another one may.
+    Passed,
+    Started,
+}
+
 impl HandoffEngine {
     pub(super) fn pump_all(&mut self, now: Instant) {
         let ids: Vec<_> = self.handoffs.keys().copied().collect();
@@ -49,18 +59,33 @@ impl HandoffEngine {
 
     /// Starts every attempt that is due and allowed.
     fn attempt_due(&mut self, now: Instant, id: HandoffId) {
+        // Asked at every word of every connection: what holds for all members is looked up once, not by each of them.
         let Some(handoff) = self.handoffs.get(&id) else { return };
-        let due: Vec<ConnId> = handoff
-            .members
-            .iter()
-            .filter(|(_, member)| matches!(member.state, State::Waiting { until } if until <= now))
-            .map(|(conn, _)| *conn)
-            .collect();
-        for conn in due {
-            if !self.attempt(now, id, conn) {
+        let mut room = self.room(handoff);
+        if room == 0 {
+            return;
+        }
+        for conn in handoff.due(now) {
+            match self.attempt(now, id, conn) {
+                Attempt::Started => room -= 1,
+                Attempt::Passed => {}
+                Attempt::NoMore => break,
+            }
+            if room == 0 {
                 break;
             }
         }
+    }
+
+    /// How many more attempts of a handoff may be under way, with those of others for the same endpoint.
+    fn room(&self, handoff: &Handoff) -> usize {
+        let others = self
+            .handoffs
+            .values()
+            .filter(|other| other.id != handoff.id && other.plan.endpoint == handoff.plan.endpoint);
+        let moving = handoff.moving();
+        let elsewhere: usize = others.map(Handoff::moving).sum();
+        handoff.limit.saturating_sub(moving).min(self.sizes.workers.saturating_sub(elsewhere + moving))
     }
 
     /// Attempts that nobody answered in time are given up, and after the close whatever has no prospect.
@@ -87,42 +112,34 @@ impl HandoffEngine {
         }
     }
 
-    /// Starts one attempt; `false` when no further one of this handoff can start now.
-    fn attempt(&mut self, now: Instant, id: HandoffId, conn: ConnId) -> bool {
-        let Some(known) = self.conns.get(&conn).filter(|known| self.is_free(now, known)) else { return true };
-        let endpoint = &known.origin.endpoint;
-        let elsewhere: usize = self
-            .handoffs
-            .values()
-            .filter(|other| other.id != id && other.plan.endpoint == *endpoint)
-            .map(Handoff::moving)
-            .sum();
-        let Some(handoff) = self.handoffs.get_mut(&id) else { return false };
-        if handoff.moving() >= handoff.limit || elsewhere + handoff.moving() >= self.sizes.workers {
-            return false;
+    /// Starts one attempt, where nothing speaks against it.
+    fn attempt(&mut self, now: Instant, id: HandoffId, conn: ConnId) -> Attempt {
+        if !self.conns.get(&conn).is_some_and(|known| self.is_free(now, known)) {
+            return Attempt::Passed;
         }
+        let Some(handoff) = self.handoffs.get_mut(&id) else { return Attempt::NoMore };
         let is_to_target = handoff.plan.target.is_some()
             && handoff.members.get(&conn).is_some_and(|member| member.to_target);
         if is_to_target && handoff.waits_for_scout(now, conn) {
-            return true;
+            return Attempt::Passed;
         }
         let blind = handoff.members.get(&conn).is_some_and(Member::guesses);
         if blind && handoff.waits_for_name(now, conn) {
-            return true;
+            return Attempt::Passed;
         }
-        let Some(member) = handoff.members.get_mut(&conn) else { return true };
+        let Some(member) = handoff.members.get_mut(&conn) else { return Attempt::Passed };
         // An attempt before this one may have sent all others another way.
         if !matches!(member.state, State::Waiting { until } if until <= now) {
-            return true;
+            return Attempt::Passed;
         }
         let target = handoff.plan.target.clone().filter(|_| member.to_target);
         if let Some(target) = &target {
             match self.breakers.permit(now, target) {
                 Permit::Go => {}
-                Permit::Wait => return false,
+                Permit::Wait => return Attempt::NoMore,
                 Permit::Refuse => {
                     self.give_target_up(now, id);
-                    return true;
+                    return Attempt::Passed;
                 }
             }
         }
@@ -146,7 +163,7 @@ impl HandoffEngine {
             handoff.send_ahead(now, conn);
         }
         self.begin(one);
-        true
+        Attempt::Started
     }
 
     fn begin(&mut self, one: Move) {
