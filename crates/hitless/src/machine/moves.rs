@@ -61,18 +61,19 @@ impl HandoffEngine {
     fn attempt_due(&mut self, now: Instant, id: HandoffId) {
         // Asked at every word of every connection: what holds for all members is looked up once, not by each of them.
         let Some(handoff) = self.handoffs.get(&id) else { return };
-        let mut room = self.room(handoff);
-        if room == 0 {
+        let due = handoff.due(now);
+        if due.is_empty() {
             return;
         }
-        for conn in handoff.due(now) {
+        let mut room = self.room(handoff);
+        for conn in due {
+            if room == 0 {
+                break;
+            }
             match self.attempt(now, id, conn) {
                 Attempt::Started => room -= 1,
                 Attempt::Passed => {}
                 Attempt::NoMore => break,
-            }
-            if room == 0 {
-                break;
             }
         }
     }
