@@ -102,6 +102,8 @@ struct Subscriber<S> {
     held: Option<Vec<Arc<Publication>>>,
     /// Whether there was a gap while it was joining.
     missed: bool,
+    /// Whether the server ended it while it was joining: its client is told when it stands.
+    expelled: bool,
 }
 
 impl<S> Default for Shard<S> {
@@ -152,6 +154,7 @@ impl<S: Sink> Shard<S> {
             offset: ADRIFT,
             held,
             missed: false,
+            expelled: false,
         });
         let place = Place { channel: index, index: state.subscribers.len() - 1 };
         if let Some(session) = self.sessions.get_mut(sink.slot()) {
@@ -184,6 +187,10 @@ impl<S: Sink> Shard<S> {
         let Some(subscriber) = state.subscribers.get_mut(place.index) else { return };
         subscriber.offset = offset;
         let held = subscriber.held.take().unwrap_or_default();
+        if subscriber.expelled {
+            self.end(place, Ended::ByServer, dirty);
+            return;
+        }
         let whole = held.len() < MAX_HELD;
         let fits = whole
             && held
@@ -204,6 +211,10 @@ impl<S: Sink> Shard<S> {
         let Some(state) = self.channels.get_mut(place.channel) else { return };
         let Some(subscriber) = state.subscribers.get_mut(place.index) else { return };
         let Some(held) = subscriber.held.take() else { return };
+        if subscriber.expelled {
+            self.end(place, Ended::ByServer, dirty);
+            return;
+        }
         if subscriber.missed || held.len() >= MAX_HELD {
             self.end(place, Ended::Insufficient, dirty);
             return;
@@ -221,10 +232,16 @@ impl<S: Sink> Shard<S> {
         self.drop_subscriber(place);
     }
 
-    /// Ends the live subscriptions of a channel that `chosen` picks, by the server's will, and tells the clients.
+    /// Ends the subscriptions of a channel that `chosen` picks, by the server's will, and tells the clients; joining ones as
+    /// soon as they stand.
     pub(crate) fn expel(&mut self, channel: &Channel, chosen: impl Fn(&S) -> bool, dirty: &mut Vec<Arc<S>>) {
         self.away.give_up(Some(channel), &chosen);
         if let Some(channel) = self.by_name.get(channel).copied() {
+            if let Some(state) = self.channels.get_mut(channel) {
+                for subscriber in state.subscribers.iter_mut().filter(|one| one.held.is_some()) {
+                    subscriber.expelled |= chosen(&subscriber.sink);
+                }
+            }
             self.end_where(channel, Ended::ByServer, chosen, dirty);
         }
     }

@@ -321,6 +321,27 @@ fn the_server_ends_what_it_chooses() {
 }
 
 #[test]
+fn what_the_server_ends_while_it_is_joining_ends_when_it_stands() {
+    let mut bench = Bench::new();
+    let (plain, kept, spared) = (bench.ear(), bench.ear(), bench.ear());
+    for one in [&plain, &kept, &spared] {
+        bench.join(one, "x");
+    }
+    let spares = spared.slot();
+    bench.shard.expel(&"x".into(), |ear| ear.slot() != spares, &mut bench.dirty);
+    bench.plain("x", "1");
+    assert!(plain.taken().is_empty(), "its client does not know yet that it is subscribed");
+    for one in [&plain, &spared] {
+        bench.shard.open(one, &"x".into(), 1, &mut bench.dirty);
+    }
+    bench.activate(&kept, "x", "E", 0);
+    assert_eq!((plain.taken(), kept.taken()), (vec!["end 2000".to_owned()], vec!["end 2000".to_owned()]));
+    assert_eq!((plain.ended.take(), kept.ended.take()), (vec![1], vec![1]));
+    assert_eq!(spared.taken(), ["1"]);
+    assert_eq!(bench.plain("x", "2"), 1);
+}
+
+#[test]
 fn a_stranger_is_not_taken_for_the_holder_of_its_slot() {
     let mut bench = Bench::new();
     let gone = bench.ear();
