@@ -5,6 +5,7 @@ use crate::driver::clock;
 use crate::driver::shared::Shared;
 use crate::error::BrokerError;
 use crate::hub::{Order, Who, Word};
+use crate::metrics::Metrics;
 use crate::namespace::ChannelOptions;
 use crate::publication::{Channel, json_line};
 use crate::wire::centrifugo::ReplyError;
@@ -122,7 +123,7 @@ pub(crate) async fn call(shared: &Shared, method: &str, body: &[u8]) -> Option<V
 
 /// Runs several commands in their order, or side by side: `{"commands":[{"publish":{}},{"history":{}}]}`.
 async fn batch(shared: &Shared, body: &[u8]) -> Vec<u8> {
-    let failed = |error| json!({ "error": error_value(error) }).to_string().into_bytes();
+    let failed = |error| refusal(shared, error).to_string().into_bytes();
     let request: BatchRequest = match parse(body) {
         Ok(request) => request,
         Err(error) => return failed(error),
@@ -149,7 +150,7 @@ async fn batch(shared: &Shared, body: &[u8]) -> Vec<u8> {
         }
         replies
     };
-    let unknown = || json!({ "error": error_value(ReplyError::METHOD_NOT_FOUND) }).to_string();
+    let unknown = || refusal(shared, ReplyError::METHOD_NOT_FOUND).to_string();
     let replies: Vec<String> = replies.into_iter().map(|reply| reply.unwrap_or_else(unknown)).collect();
     format!("{{\"replies\":[{}]}}", replies.join(",")).into_bytes()
 }
@@ -177,13 +178,15 @@ async fn call_one(shared: &Shared, method: &str, body: &[u8]) -> Option<Vec<u8>>
     };
     let answer = match result {
         Ok(result) => json!({ "result": result }),
-        Err(error) => json!({ "error": error_value(error) }),
+        Err(error) => refusal(shared, error),
     };
     Some(answer.to_string().into_bytes())
 }
 
-fn error_value(error: ReplyError) -> Value {
-    json!({ "code": error.code, "message": error.message })
+/// Answers with an error, and counts it.
+fn refusal(shared: &Shared, error: ReplyError) -> Value {
+    Metrics::count(&shared.metrics.api_refused);
+    json!({ "error": { "code": error.code, "message": error.message } })
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ReplyError> {
@@ -285,7 +288,7 @@ async fn broadcast(shared: &Shared, body: &[u8]) -> Result<Value, ReplyError> {
     for channel in &request.channels {
         responses.push(match publish_once(shared, channel, data.clone(), how).await {
             Ok(result) => json!({ "result": result }),
-            Err(error) => json!({ "error": error_value(error) }),
+            Err(error) => refusal(shared, error),
         });
     }
     Ok(json!({ "responses": responses }))

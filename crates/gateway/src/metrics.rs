@@ -14,6 +14,8 @@ pub(crate) struct Metrics {
     pub(crate) closed_slow: AtomicU64,
     pub(crate) closed_no_pong: AtomicU64,
     pub(crate) violations: AtomicU64,
+    pub(crate) request_errors: AtomicU64,
+    pub(crate) api_refused: AtomicU64,
     pub(crate) publications_in: AtomicU64,
     pub(crate) published: AtomicU64,
     pub(crate) publish_failed: AtomicU64,
@@ -131,6 +133,18 @@ impl Metrics {
                 "{session}",
                 "Sessions closed for breaking the protocol.",
                 &self.violations,
+            ),
+            total(
+                "request_errors_total",
+                "{request}",
+                "Requests of clients answered with an error.",
+                &self.request_errors,
+            ),
+            total(
+                "api_refused_total",
+                "{request}",
+                "Requests of servers answered with an error.",
+                &self.api_refused,
             ),
             total(
                 "publications_total",

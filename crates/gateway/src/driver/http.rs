@@ -3,6 +3,7 @@
 use super::shared::{Phase, Shared, reached};
 use super::socket::Io;
 use crate::api;
+use crate::metrics::Metrics;
 use crate::telemetry::Doing;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE};
@@ -101,6 +102,9 @@ where
     if status == StatusCode::OK {
         // Whatever else was asked for is a client's own words.
         span.route(&method, route(path));
+    }
+    if status.is_client_error() || status.is_server_error() {
+        Metrics::count(&shared.metrics.api_refused);
     }
     span.status(status.as_u16(), status.is_server_error());
     response

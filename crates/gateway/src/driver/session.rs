@@ -230,6 +230,7 @@ impl Task {
                 }
             }
         }
+        Metrics::add(&self.shared.metrics.request_errors, self.machine.take_errors());
         if let Some(frame) = self.machine.take_frames() {
             self.conn.push(frame);
         }

@@ -128,6 +128,11 @@ pub(crate) trait Machine: Send + Sync + fmt::Debug {
     /// The frames that answer what was asked so far.
     fn take_frames(&mut self) -> Option<Bytes>;
 
+    /// How many requests were answered with an error since this was asked last. Default: the protocol has no such answer.
+    fn take_errors(&mut self) -> usize {
+        0
+    }
+
     /// Whether the client has said who it is.
     fn is_connected(&self) -> bool;
 

@@ -112,6 +112,7 @@ async fn subscriptions_by_the_thousand_stop_at_each_limit() {
         }
     }
     assert_eq!((subscribed, refused), (128, 872));
+    scene.counted("request_errors_total", refused).await;
     drop(peer);
     // A frame above the limit of bytes.
     let mut peer = Peer::connect(scene.address()).await;
@@ -200,6 +201,8 @@ async fn the_server_api_refuses_nonsense_and_excess() {
     assert_eq!(crate::http::api(address, "broadcast", many).await["error"]["code"], 106);
     let nested = json!({"commands":[{"batch":{"commands":[{"info":{}}]}}]});
     assert_eq!(crate::http::api(address, "batch", nested).await["replies"][0]["error"]["code"], 104);
+    // Five keys, seven bodies that say nothing, one too long, two batches, a broadcast, and a batch in a batch.
+    scene.counted("api_refused_total", 17).await;
     scene.goes_on().await;
     scene.ends().await;
 }

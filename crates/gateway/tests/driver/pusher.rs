@@ -98,6 +98,8 @@ async fn wrong_applications_and_messages_do_not_come_back() {
     {
         assert_eq!(subscribe(&mut peer, channel, "").await["data"]["type"], kind);
     }
+    let metrics = gateway.handle().metrics();
+    assert!(metrics.contains("evenkeel_gateway_request_errors_total 4\n"), "{metrics}");
     let stopping = tokio::spawn(gateway.stop());
     let code = loop {
         match peer.next().await {

@@ -85,6 +85,8 @@ pub(crate) fn unsubscribed(channel: &Channel, why: Ended) -> Bytes {
 #[derive(Debug, Default)]
 pub(crate) struct Replies {
     out: Vec<u8>,
+    /// How many of them are errors.
+    pub(crate) errors: usize,
 }
 
 impl Replies {
@@ -94,6 +96,7 @@ impl Replies {
     }
 
     pub(crate) fn error(&mut self, id: u32, error: ReplyError) {
+        self.errors += 1;
         let out = self.begin(id);
         put(out, format_args!("\"error\":{{\"code\":{},\"message\":\"{}\"", error.code, error.message));
         out.extend_from_slice(if error.temporary { b",\"temporary\":true}}" } else { b"}}" });
@@ -101,6 +104,7 @@ impl Replies {
 
     /// The error that a hook gave.
     pub(crate) fn refused(&mut self, id: u32, refused: &Refused) {
+        self.errors += 1;
         let out = self.begin(id);
         put(out, format_args!("\"error\":{{\"code\":{},\"message\":", refused.code));
         put_string(out, &refused.message);

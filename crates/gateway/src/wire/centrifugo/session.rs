@@ -620,6 +620,10 @@ impl Machine for Session {
         std::mem::take(&mut self.replies).into_frame()
     }
 
+    fn take_errors(&mut self) -> usize {
+        std::mem::take(&mut self.replies.errors)
+    }
+
     fn is_connected(&self) -> bool {
         self.connected
     }

@@ -49,6 +49,7 @@ pub(crate) struct Session {
     /// The channel just subscribed to whose members are to be told next.
     lists: Option<Channel>,
     frames: BytesMut,
+    errors: usize,
     /// What goes to hooks.
     headers: Headers,
     /// What is done when the hook lets it.
@@ -91,6 +92,7 @@ impl Session {
             pending: None,
             lists: None,
             frames: BytesMut::new(),
+            errors: 0,
             headers,
             asked: None,
             next: None,
@@ -101,6 +103,8 @@ impl Session {
     }
 
     fn say(&mut self, event: &Value) {
+        let is_error = matches!(event["event"].as_str(), Some("pusher:error" | "pusher:subscription_error"));
+        self.errors += usize::from(is_error);
         self.frames.extend_from_slice(&encode::frame(event));
     }
 
@@ -302,6 +306,10 @@ impl Machine for Session {
 
     fn take_frames(&mut self) -> Option<Bytes> {
         (!self.frames.is_empty()).then(|| std::mem::take(&mut self.frames).freeze())
+    }
+
+    fn take_errors(&mut self) -> usize {
+        std::mem::take(&mut self.errors)
     }
 
     fn is_connected(&self) -> bool {
