@@ -19,7 +19,7 @@ pub(crate) struct Args {
     /// Prints one JSON object a line and nothing else.
     #[arg(long)]
     json: bool,
-    /// The systems, joined by commas: evenkeel, evenkeel-history, floor, floor-coalesced, nchan, node [default: all]
+    /// The systems, joined by commas: evenkeel, evenkeel-history, evenkeel-plain, floor, floor-coalesced, nchan, node [default: all]
     #[arg(long, value_name = "LIST")]
     systems: Option<String>,
     /// The scenarios, joined by commas: alone, hot, idle10k, connect, latency, slow-reader, redis-restart, sentinel-crash,

@@ -33,6 +33,7 @@ impl Settings {
         let hello = match words.value("--hello") {
             None | Some("centrifugo") => Hello::Centrifugo,
             Some("nchan") => Hello::Path("/sub/bench"),
+            Some("plain") => Hello::Path("/ws/bench"),
             Some(_) => Hello::Path("/bench"),
         };
         Self {

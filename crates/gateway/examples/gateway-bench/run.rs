@@ -110,6 +110,9 @@ impl Bench<'_> {
                 // The history is there for trouble; without it a floor has nothing to say, as it ends with Redis.
                 let fits = if self.scenario == "deployment" {
                     *system == System::EvenkeelHistory
+                } else if *system == System::EvenkeelPlain {
+                    // What it has in common with nchan: one round trip to a subscription.
+                    self.scenario == "connect"
                 } else if is_trouble {
                     !system.is_floor()
                         && (self.scenario == "redis-restart" || system.name().starts_with("evenkeel"))

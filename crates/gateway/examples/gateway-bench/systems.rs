@@ -18,6 +18,8 @@ pub(crate) enum System {
     Evenkeel,
     /// The gateway on a channel with history.
     EvenkeelHistory,
+    /// The gateway by plain WebSocket, where the channel is in the path as it is with nchan.
+    EvenkeelPlain,
     Floor,
     FloorCoalesced,
     Nchan,
@@ -25,13 +27,21 @@ pub(crate) enum System {
 }
 
 impl System {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Evenkeel, Self::EvenkeelHistory, Self::Floor, Self::FloorCoalesced, Self::Nchan, Self::Node];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Evenkeel,
+        Self::EvenkeelHistory,
+        Self::EvenkeelPlain,
+        Self::Floor,
+        Self::FloorCoalesced,
+        Self::Nchan,
+        Self::Node,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Evenkeel => "evenkeel",
             Self::EvenkeelHistory => "evenkeel-history",
+            Self::EvenkeelPlain => "evenkeel-plain",
             Self::Floor => "floor",
             Self::FloorCoalesced => "floor-coalesced",
             Self::Nchan => "nchan",
@@ -46,6 +56,7 @@ impl System {
     /// What the load's `--hello` is called.
     pub(crate) fn hello(self) -> &'static str {
         match self {
+            Self::EvenkeelPlain => "plain",
             Self::Nchan => "nchan",
             Self::Node => "node",
             _ => "centrifugo",
@@ -79,7 +90,7 @@ impl Programs {
     /// The systems that can be measured with these programs.
     pub(crate) fn has(&self, system: System) -> bool {
         match system {
-            System::Evenkeel | System::EvenkeelHistory => self.evenkeel.is_some(),
+            System::Evenkeel | System::EvenkeelHistory | System::EvenkeelPlain => self.evenkeel.is_some(),
             System::Floor | System::FloorCoalesced => true,
             System::Nchan => self.nginx.is_some(),
             System::Node => self.node.is_some(),
@@ -89,7 +100,9 @@ impl Programs {
     /// Starts a server before `redis`; variables in `env` say more to the gateway.
     pub(crate) fn start(&self, system: System, redis: SocketAddr, env: &[(&str, String)]) -> Server {
         match system {
-            System::Evenkeel | System::EvenkeelHistory => self.start_evenkeel(redis, env),
+            System::Evenkeel | System::EvenkeelHistory | System::EvenkeelPlain => {
+                self.start_evenkeel(redis, env)
+            }
             System::Floor | System::FloorCoalesced => {
                 let own = std::env::current_exe().expect("our own program");
                 let mut command = self.command(&own);
