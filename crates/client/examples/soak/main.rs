@@ -11,6 +11,7 @@
     reason = "a load measures real time, and its tasks end with the program"
 )]
 
+mod heap;
 mod tally;
 mod trouble;
 mod vitals;
