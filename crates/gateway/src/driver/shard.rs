@@ -98,7 +98,7 @@ fn apply(
             let delivered = shard.publish(&publication, alone, dirty);
             Metrics::add(&shared.metrics.delivered, delivered);
         }
-        Command::Subscribe { conn, channel, serial } => shard.subscribe(&conn, &channel, serial, true),
+        Command::Subscribe { conn, channel, serial } => shard.subscribe(&conn, &channel, serial),
         Command::Unsubscribe { conn, channel } => shard.unsubscribe(&conn, &channel),
     }
 }

@@ -133,8 +133,8 @@ impl<S: Sink> Shard<S> {
         }
     }
 
-    /// Subscribes a session; `joining` holds publications until [`Self::activate`].
-    pub(crate) fn subscribe(&mut self, sink: &Arc<S>, channel: &Channel, serial: u32, joining: bool) {
+    /// Subscribes a session, which joins: publications are held until [`Self::activate`] or [`Self::open`].
+    pub(crate) fn subscribe(&mut self, sink: &Arc<S>, channel: &Channel, serial: u32) {
         if !self.knows(sink) || self.place(sink, channel).is_some() {
             return;
         }
@@ -147,7 +147,7 @@ impl<S: Sink> Shard<S> {
             index
         };
         let Some(state) = self.channels.get_mut(index) else { return };
-        let held = joining.then(|| self.away.take(sink, channel));
+        let held = Some(self.away.take(sink, channel));
         state.subscribers.push(Subscriber {
             sink: sink.clone(),
             serial,
@@ -205,7 +205,7 @@ impl<S: Sink> Shard<S> {
     /// from now on.
     pub(crate) fn open(&mut self, sink: &Arc<S>, channel: &Channel, serial: u32, dirty: &mut Vec<Arc<S>>) {
         if self.place(sink, channel).is_none() {
-            self.subscribe(sink, channel, serial, true);
+            self.subscribe(sink, channel, serial);
         }
         let Some(place) = self.place(sink, channel) else { return };
         let Some(state) = self.channels.get_mut(place.channel) else { return };

@@ -99,7 +99,7 @@ impl Bench {
     }
 
     fn join(&mut self, ear: &Arc<Ear>, channel: &str) {
-        self.shard.subscribe(ear, &channel.into(), 1, true);
+        self.shard.subscribe(ear, &channel.into(), 1);
     }
 
     fn activate(&mut self, ear: &Arc<Ear>, channel: &str, epoch: &str, offset: u64) {
@@ -111,7 +111,7 @@ impl Bench {
 fn only_subscribers_hear() {
     let mut bench = Bench::new();
     let (a, b) = (bench.ear(), bench.ear());
-    bench.shard.subscribe(&a, &"x".into(), 1, false);
+    bench.shard.open(&a, &"x".into(), 1, &mut bench.dirty);
     assert_eq!(bench.plain("x", "1"), 1);
     assert_eq!(bench.plain("y", "2"), 0);
     bench.shard.unsubscribe(&a, &"x".into());
@@ -197,7 +197,7 @@ fn a_newer_epoch_read_by_one_ends_the_others() {
 fn a_gap_on_a_plain_channel_is_told() {
     let mut bench = Bench::new();
     let ear = bench.ear();
-    bench.shard.subscribe(&ear, &"x".into(), 3, false);
+    bench.shard.open(&ear, &"x".into(), 3, &mut bench.dirty);
     bench.shard.gap(&"x".into(), &mut bench.dirty);
     assert_eq!(ear.taken(), ["end 2500"]);
     assert_eq!(*ear.ended.borrow(), [3]);
@@ -209,7 +209,7 @@ fn who_is_sent_away_by_a_gap_gets_what_comes_until_it_is_back() {
     let (ear, other) = (bench.ear(), bench.ear());
     let x = Channel::from("x");
     for one in [&ear, &other] {
-        bench.shard.subscribe(one, &x, 1, false);
+        bench.shard.open(one, &x, 1, &mut bench.dirty);
     }
     bench.shard.gap(&x, &mut bench.dirty);
     bench.plain("x", "1");
@@ -230,7 +230,7 @@ fn who_is_sent_away_by_a_gap_gets_what_comes_until_it_is_back() {
 fn nothing_is_held_across_a_second_gap() {
     let mut bench = Bench::new();
     let ear = bench.ear();
-    bench.shard.subscribe(&ear, &"x".into(), 1, false);
+    bench.shard.open(&ear, &"x".into(), 1, &mut bench.dirty);
     for word in ["1", "2"] {
         bench.shard.gap(&"x".into(), &mut bench.dirty);
         bench.plain("x", word);
@@ -244,7 +244,7 @@ fn who_is_away_for_long_or_for_good_is_not_waited_for() {
     let leave = |what: fn(&mut Bench, &Arc<Ear>)| {
         let mut bench = Bench::new();
         let ear = bench.ear();
-        bench.shard.subscribe(&ear, &"x".into(), 1, false);
+        bench.shard.open(&ear, &"x".into(), 1, &mut bench.dirty);
         bench.shard.gap(&"x".into(), &mut bench.dirty);
         bench.plain("x", "1");
         what(&mut bench, &ear);
@@ -312,8 +312,8 @@ fn a_plain_channel_that_missed_something_while_it_joined_is_told() {
 fn the_server_ends_what_it_chooses() {
     let mut bench = Bench::new();
     let (a, b) = (bench.ear(), bench.ear());
-    bench.shard.subscribe(&a, &"x".into(), 1, false);
-    bench.shard.subscribe(&b, &"x".into(), 2, false);
+    bench.shard.open(&a, &"x".into(), 1, &mut bench.dirty);
+    bench.shard.open(&b, &"x".into(), 2, &mut bench.dirty);
     let chosen = b.slot();
     bench.shard.expel(&"x".into(), |ear| ear.slot() == chosen, &mut bench.dirty);
     assert_eq!((a.taken(), b.taken()), (vec![], vec!["end 2000".to_owned()]));
@@ -348,8 +348,8 @@ fn a_stranger_is_not_taken_for_the_holder_of_its_slot() {
     bench.shard.detach(&gone);
     let next = bench.ear();
     assert_eq!(gone.slot(), next.slot());
-    bench.shard.subscribe(&next, &"x".into(), 1, false);
-    bench.shard.subscribe(&gone, &"y".into(), 1, false);
+    bench.shard.open(&next, &"x".into(), 1, &mut bench.dirty);
+    bench.shard.open(&gone, &"y".into(), 1, &mut bench.dirty);
     bench.shard.detach(&gone);
     assert_eq!((bench.plain("x", "1"), bench.plain("y", "1")), (1, 0));
 }
@@ -377,7 +377,7 @@ proptest! {
         for (who, channel, what) in steps {
             match what {
                 0 | 1 => {
-                    bench.shard.subscribe(&ears[who], &names[channel].into(), 1, false);
+                    bench.shard.open(&ears[who], &names[channel].into(), 1, &mut bench.dirty);
                     expected[who][channel] = true;
                 }
                 2 => {
@@ -407,7 +407,7 @@ fn who_cannot_come_again_stays_and_is_told() {
     pusher.protocol.set(Some(Protocol::Sse));
     raw.protocol.set(Some(Protocol::Raw));
     for ear in [&pusher, &raw] {
-        bench.shard.subscribe(ear, &"x".into(), 1, false);
+        bench.shard.open(ear, &"x".into(), 1, &mut bench.dirty);
     }
     assert_eq!(bench.publish("x", "E", 5), 2, "they begin wherever the channel is");
     assert_eq!(bench.publish("x", "E", 7), 1);
@@ -428,7 +428,7 @@ fn the_one_who_sent_it_does_not_get_it() {
     bench.shard.attach(sender.clone());
     for ear in [&sender, &other] {
         ear.protocol.set(Some(Protocol::Pusher));
-        bench.shard.subscribe(ear, &"x".into(), 1, false);
+        bench.shard.open(ear, &"x".into(), 1, &mut bench.dirty);
     }
     bench.plain("x", r#"{"event":"client-a","data":1,"socket":"1.2"}"#);
     assert_eq!((sender.taken().len(), other.taken().len()), (0, 1));
