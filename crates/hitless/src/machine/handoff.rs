@@ -301,25 +301,17 @@ impl Handoff {
 
     /// Those whose time to be moved has come, but for those who wait for one that went ahead.
     pub(crate) fn due(&self, now: Instant) -> Vec<ConnId> {
-        let scouts = [
-            self.scout.map(|(scout, _)| scout),
-            match self.name {
-                NameState::Asked { scout, until } if now < until => Some(scout),
-                _ => None,
-            },
-        ];
-        // Of all who did not go ahead the same is true.
-        let somebody = ConnId(u64::MAX);
-        let target_waits = self.plan.target.is_some() && self.waits_for_scout(now, somebody);
-        let name_waits = self.plan.cause == HandoffCause::Moving
-            && (scouts[1].is_some() || self.name == NameState::LeadsBack);
-        let waits = |conn: ConnId, member: &Member| {
-            !scouts.contains(&Some(conn))
-                && (member.to_target && target_waits || member.guesses() && name_waits)
-        };
         let due = |member: &Member| matches!(member.state, State::Waiting { until } if until <= now);
+        let waits = |conn: ConnId, member: &Member| {
+            self.goes_to_target(member) && self.waits_for_scout(now, conn)
+                || member.guesses() && self.waits_for_name(now, conn)
+        };
         let members = self.members.iter().filter(|(conn, member)| due(member) && !waits(**conn, member));
         members.map(|(conn, _)| *conn).collect()
+    }
+
+    pub(crate) fn goes_to_target(&self, member: &Member) -> bool {
+        member.to_target && self.plan.target.is_some()
     }
 
     /// Whether this connection must wait for the one that went ahead to a target that is not proven.
@@ -335,24 +327,27 @@ impl Handoff {
     }
 
     /// Whether this connection, of which DNS says nothing, must not go by the name now; the first one may, alone.
-    pub(crate) fn waits_for_name(&mut self, now: Instant, conn: ConnId) -> bool {
+    pub(crate) fn waits_for_name(&self, now: Instant, conn: ConnId) -> bool {
+        // For other causes nobody would tell that the name leads back.
+        self.plan.cause == HandoffCause::Moving
+            && match self.name {
+                NameState::Asked { scout, until } => now < until && scout != conn,
+                NameState::LeadsBack => true,
+                NameState::Open | NameState::Unknown => false,
+            }
+    }
+
+    /// This connection goes by the name, of which DNS says nothing; the first one is the scout.
+    pub(crate) fn try_name(&mut self, now: Instant, conn: ConnId) {
         if self.plan.cause != HandoffCause::Moving {
-            // Nobody would tell that the name leads back.
-            return false;
+            return;
         }
         match self.name {
-            NameState::Open => false,
-            NameState::Asked { scout, until } if until <= now || scout == conn => {
-                if until <= now {
-                    self.name = NameState::Open;
-                }
-                false
-            }
-            NameState::Asked { .. } | NameState::LeadsBack => true,
+            NameState::Asked { until, .. } if until <= now => self.name = NameState::Open,
             NameState::Unknown => {
                 self.name = NameState::Asked { scout: conn, until: now + self.alone() };
-                false
             }
+            _ => {}
         }
     }
 

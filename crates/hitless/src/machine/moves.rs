@@ -59,7 +59,7 @@ impl HandoffEngine {
 
     /// Starts every attempt that is due and allowed.
     fn attempt_due(&mut self, now: Instant, id: HandoffId) {
-        // Asked at every word of every connection: what holds for all members is looked up once, not by each of them.
+        // Asked at every word of every connection: who is under way is counted once, not for each member.
         let Some(handoff) = self.handoffs.get(&id) else { return };
         let due = handoff.due(now);
         if due.is_empty() {
@@ -119,14 +119,15 @@ impl HandoffEngine {
             return Attempt::Passed;
         }
         let Some(handoff) = self.handoffs.get_mut(&id) else { return Attempt::NoMore };
-        let is_to_target = handoff.plan.target.is_some()
-            && handoff.members.get(&conn).is_some_and(|member| member.to_target);
-        if is_to_target && handoff.waits_for_scout(now, conn) {
+        let Some(member) = handoff.members.get(&conn) else { return Attempt::Passed };
+        let (is_to_target, is_blind) = (handoff.goes_to_target(member), member.guesses());
+        // Those before it may have gone ahead since it was found due.
+        if is_to_target && handoff.waits_for_scout(now, conn) || is_blind && handoff.waits_for_name(now, conn)
+        {
             return Attempt::Passed;
         }
-        let blind = handoff.members.get(&conn).is_some_and(Member::guesses);
-        if blind && handoff.waits_for_name(now, conn) {
-            return Attempt::Passed;
+        if is_blind {
+            handoff.try_name(now, conn);
         }
         let Some(member) = handoff.members.get_mut(&conn) else { return Attempt::Passed };
         // An attempt before this one may have sent all others another way.
