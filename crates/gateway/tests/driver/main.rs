@@ -12,6 +12,7 @@ mod adversary;
 mod browser;
 mod centrifugo;
 mod deflate;
+mod directed;
 #[cfg(feature = "tls")]
 mod front;
 mod gaps;

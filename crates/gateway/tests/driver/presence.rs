@@ -1,19 +1,14 @@
 //! Who is on a channel: in Centrifugo's protocol, in Pusher's, and by the server API.
 
+use crate::directed::Directed;
 use crate::http::api;
 use crate::peer::Peer;
 use crate::pusher::{mac, open};
 use crate::start::{config, over, with};
-use bytes::Bytes;
-use evenkeel_gateway::broker::{BoxFuture, BrokerHealth, History, HistoryQuery};
-use evenkeel_gateway::{
-    Access, Broker, BrokerError, Channel, ChannelOptions, Deliveries, Gateway, Member, MemoryBroker,
-    Namespace, Published,
-};
+use evenkeel_gateway::{Access, Gateway, Namespace};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::sync::Semaphore;
 
 async fn gateway() -> Gateway {
     let mut config = config();
@@ -23,81 +18,6 @@ async fn gateway() -> Gateway {
     room.history_size = 10;
     config.namespaces.push(Namespace::new("room", room));
     with(config).await
-}
-
-/// Reads who is there, and says so when it may.
-#[derive(Debug)]
-struct Hesitating {
-    broker: Arc<MemoryBroker>,
-    read: Semaphore,
-    says: Semaphore,
-}
-
-impl Broker for Hesitating {
-    fn run(self: Arc<Self>, deliveries: Deliveries) -> BoxFuture<'static, ()> {
-        self.broker.clone().run(deliveries)
-    }
-
-    fn want(&self, channel: &Channel, options: &Arc<ChannelOptions>) {
-        self.broker.want(channel, options);
-    }
-
-    fn unwant(&self, channel: &Channel) {
-        self.broker.unwant(channel);
-    }
-
-    fn ready<'a>(&'a self, channel: &'a Channel) -> BoxFuture<'a, Result<(), BrokerError>> {
-        self.broker.ready(channel)
-    }
-
-    fn publish<'a>(
-        &'a self,
-        channel: &'a Channel,
-        data: Bytes,
-        options: &'a Arc<ChannelOptions>,
-    ) -> BoxFuture<'a, Result<Published, BrokerError>> {
-        self.broker.publish(channel, data, options)
-    }
-
-    fn history<'a>(
-        &'a self,
-        channel: &'a Channel,
-        options: &'a Arc<ChannelOptions>,
-        query: HistoryQuery,
-    ) -> BoxFuture<'a, Result<History, BrokerError>> {
-        self.broker.history(channel, options, query)
-    }
-
-    fn enter<'a>(
-        &'a self,
-        channel: &'a Channel,
-        options: &'a Arc<ChannelOptions>,
-        members: &'a [Arc<Member>],
-    ) -> BoxFuture<'a, Result<(), BrokerError>> {
-        self.broker.enter(channel, options, members)
-    }
-
-    fn leave<'a>(
-        &'a self,
-        channel: &'a Channel,
-        options: &'a Arc<ChannelOptions>,
-        client: &'a str,
-    ) -> BoxFuture<'a, Result<(), BrokerError>> {
-        self.broker.leave(channel, options, client)
-    }
-
-    fn members<'a>(&'a self, channel: &'a Channel) -> BoxFuture<'a, Result<Vec<Member>, BrokerError>> {
-        Box::pin(async {
-            let members = self.broker.members(channel).await;
-            self.read.add_permits(1);
-            self.says.acquire().await.unwrap().forget();
-            members
-        })
-    }
-
-    fn health(&self) -> BrokerHealth {
-        self.broker.health()
-    }
 }
 
 /// Opens a session that has asked for Pusher's channel `presence-room` as `user`.
@@ -113,11 +33,7 @@ async fn knock(address: SocketAddr, user: &str) -> Peer {
 
 #[tokio::test]
 async fn who_comes_while_the_members_are_read_is_told_of() {
-    let broker = Arc::new(Hesitating {
-        broker: Arc::new(MemoryBroker::new()),
-        read: Semaphore::new(0),
-        says: Semaphore::new(0),
-    });
+    let broker = Arc::new(Directed::hesitating());
     let gateway = over(config(), broker.clone()).await;
     let mut one = knock(gateway.local_addr(), "a").await;
     broker.read.acquire().await.unwrap().forget();
