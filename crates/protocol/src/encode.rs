@@ -29,10 +29,17 @@ pub fn encode_command(args: &[&[u8]], out: &mut BytesMut) {
 const MAX_HEAD: usize = 23;
 
 /// Writes `$3\r\n`, short counts without arithmetic.
+#[inline]
 pub(crate) fn put_head(out: &mut BytesMut, marker: u8, count: usize) {
     if count < 10 {
         out.extend_from_slice(&[marker, b'0' | count as u8, b'\r', b'\n']);
-    } else if count < 100 {
+    } else {
+        put_long_head(out, marker, count);
+    }
+}
+
+fn put_long_head(out: &mut BytesMut, marker: u8, count: usize) {
+    if count < 100 {
         out.extend_from_slice(&[marker, b'0' | (count / 10) as u8, b'0' | (count % 10) as u8, b'\r', b'\n']);
     } else {
         out.put_u8(marker);

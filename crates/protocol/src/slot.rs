@@ -21,7 +21,7 @@ impl Slot {
     /// assert_eq!(Slot::of(b"{user1000}.following"), Slot::of(b"{user1000}.followers"));
     /// ```
     pub fn of(key: &[u8]) -> Self {
-        Self(crc16(hash_tag(key)) % Self::COUNT)
+        Self(short(key).unwrap_or_else(|| crc16(hash_tag(key))) % Self::COUNT)
     }
 
     /// Its number.
@@ -58,62 +58,72 @@ const fn has_brace(bytes: [u8; 8]) -> bool {
 /// Bytes that are taken at once: each has a table that says what it becomes behind the others.
 const STRIDE: usize = 8;
 
-static CRC16: [[u16; 256]; STRIDE] = tables();
+type Tables = [[u16; 256]; STRIDE];
 
-/// CRC16 XMODEM: polynomial 0x1021, starting at 0.
-const fn tables() -> [[u16; 256]; STRIDE] {
+/// For the last eight bytes, the last one first.
+static NEAR: Tables = tables(0);
+
+/// For the eight in front of them.
+static FAR: Tables = tables(STRIDE);
+
+/// CRC16 XMODEM: polynomial 0x1021, starting at 0. The first table is for a byte with so many behind it.
+const fn tables(behind: usize) -> Tables {
     let mut tables = [[0u16; 256]; STRIDE];
     let mut byte = 0;
     while byte < 256 {
-        let mut crc = (byte as u16) << 8;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
-            bit += 1;
+        let mut crc = step((byte as u16) << 8);
+        let mut at = 0;
+        while at < behind + STRIDE {
+            if at >= behind {
+                tables[at - behind][byte] = crc;
+            }
+            crc = step(crc);
+            at += 1;
         }
-        tables[0][byte] = crc;
         byte += 1;
-    }
-    let mut behind = 1;
-    while behind < STRIDE {
-        let mut byte = 0;
-        while byte < 256 {
-            let before = tables[behind - 1][byte];
-            tables[behind][byte] = (before << 8) ^ tables[0][(before >> 8) as usize];
-            byte += 1;
-        }
-        behind += 1;
     }
     tables
 }
 
-/// Every command on a lane is ordered by its slot, so this stands on the way of each.
-fn crc16(bytes: &[u8]) -> u16 {
-    let (odd, eights) = bytes.as_rchunks::<STRIDE>();
-    // Zeros in front change nothing, since the sum begins at 0: what is no eight becomes one.
-    let mut first = [0u8; STRIDE];
-    match bytes.first_chunk::<STRIDE>() {
-        Some(front) => {
-            let missing = 8 * (STRIDE - odd.len()) as u32;
-            first = u64::from_be_bytes(*front).checked_shr(missing).unwrap_or(0).to_be_bytes();
-        }
-        None => {
-            for (to, from) in first.iter_mut().rev().zip(odd.iter().rev()) {
-                *to = *from;
-            }
-        }
+/// Takes a byte of zeros on.
+const fn step(mut crc: u16) -> u16 {
+    let mut bit = 0;
+    while bit < 8 {
+        crc = if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
+        bit += 1;
     }
-    eights.iter().fold(eight(0, first), |crc, bytes| eight(crc, *bytes))
+    crc
 }
 
-/// Takes eight bytes on.
-fn eight(crc: u16, bytes: [u8; STRIDE]) -> u16 {
-    let [high, low] = crc.to_be_bytes();
-    let [first, second, rest @ ..] = bytes;
-    let [t0, t1, t2, t3, t4, t5, t6, t7] = &CRC16;
-    let front = t7[usize::from(first ^ high)] ^ t6[usize::from(second ^ low)];
-    let tables = [t5, t4, t3, t2, t1, t0];
-    tables.into_iter().zip(rest).fold(front, |crc, (table, byte)| crc ^ table[usize::from(byte)])
+/// The sum of a key of 8 to 16 bytes without a brace, as most are: two numbers and no loop, since every command on a lane is
+/// ordered by its slot.
+#[inline]
+fn short(key: &[u8]) -> Option<u16> {
+    let (first, last) = (*key.first_chunk::<STRIDE>()?, *key.last_chunk::<STRIDE>()?);
+    let missing = (2 * STRIDE).checked_sub(key.len())?;
+    if has_brace(first) || has_brace(last) {
+        return None;
+    }
+    // Zeros in front change nothing, since the sum begins at 0; what both numbers cover counts once.
+    let front = u64::from_be_bytes(first).checked_shr(8 * missing as u32).unwrap_or(0);
+    Some(eight(front, &FAR) ^ eight(u64::from_be_bytes(last), &NEAR))
+}
+
+fn crc16(bytes: &[u8]) -> u16 {
+    let (odd, eights) = bytes.as_rchunks::<STRIDE>();
+    let first = odd.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+    // Behind eight bytes of zeros a sum is what its own two bytes become there.
+    let next =
+        |sum: u16, bytes: &[u8; STRIDE]| eight(u64::from_be_bytes(*bytes) ^ u64::from(sum) << 48, &NEAR);
+    eights.iter().fold(eight(first, &NEAR), next)
+}
+
+/// The sum of eight bytes.
+fn eight(bytes: u64, tables: &Tables) -> u16 {
+    let [t0, t1, t2, t3, t4, t5, t6, t7] = tables;
+    let at = |shift: u32| usize::from((bytes >> shift) as u8);
+    let near = t0[at(0)] ^ t1[at(8)] ^ t2[at(16)] ^ t3[at(24)];
+    near ^ t4[at(32)] ^ t5[at(40)] ^ t6[at(48)] ^ t7[at(56)]
 }
 
 #[cfg(test)]
@@ -166,6 +176,10 @@ mod tests {
         let bytes: Vec<u8> = (0..100u8).map(|n| n.wrapping_mul(167)).collect();
         for end in 0..bytes.len() {
             assert_eq!(crc16(&bytes[..end]), slow(&bytes[..end]), "{end} bytes");
+        }
+        for (from, to) in (0..bytes.len()).flat_map(|from| (from..=bytes.len()).map(move |to| (from, to))) {
+            let key = &bytes[from..to];
+            assert_eq!(Slot::of(key).number(), slow(hash_tag(key)) % Slot::COUNT, "{from} to {to}");
         }
     }
 }

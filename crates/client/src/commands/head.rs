@@ -31,13 +31,23 @@ pub(super) const fn head<const N: usize>(name: &str) -> [u8; N] {
     out
 }
 
-/// A command whose name is known when compiling: no search in the table, no formatting of the name.
+/// A command whose name is known when compiling, perhaps with its first key: no search in the table, no formatting of the
+/// name.
 macro_rules! command {
-    ($name:literal) => {{
+    ($name:literal $(, $key:expr)?) => {{
         const LEN: usize = crate::commands::head::head_len($name);
         const HEAD: &[u8] = &crate::commands::head::head::<LEN>($name);
         const SPEC: &evenkeel_protocol::command::Spec = evenkeel_protocol::command::Spec::known($name);
-        evenkeel_protocol::Command::with_head(HEAD, Some(SPEC))
+        const START: evenkeel_protocol::Command = evenkeel_protocol::Command::with_head(HEAD, Some(SPEC));
+        command!(@begun START $(, $key)?)
+    }};
+    (@begun $start:ident) => {
+        $start
+    };
+    (@begun $start:ident, $key:expr) => {{
+        let mut command = $start;
+        command.push_key($key);
+        command
     }};
 }
 
@@ -54,7 +64,7 @@ mod tests {
             command.encode(&mut out);
             out
         };
-        assert_eq!(wire(command!("GET").key("k")), wire(Command::new("GET").key("k")));
+        assert_eq!(wire(command!("GET", "k")), wire(Command::new("GET").key("k")));
         assert_eq!(wire(command!("INCRBYFLOAT").arg(1.5)), wire(Command::new("INCRBYFLOAT").arg(1.5)));
         assert_eq!(command!("GET").spec(), Command::new("GET").spec());
     }

@@ -4,7 +4,7 @@ macro_rules! keys {
     ($emit:ident) => { $emit! {
         /// Copies a value to another key; false when the source is missing or the target exists.
         ["COPY" since "6.2.0", "O(N) in the value's size", example "let copied = client.copy(\"{x}a\", \"{x}b\").replace().await?;"]
-        fn copy(from: impl ToArg, to: impl ToArg) -> bool, kind::Copy = command!("COPY").key(from).key(to);
+        fn copy(from: impl ToArg, to: impl ToArg) -> bool, kind::Copy = command!("COPY", from).key(to);
 
         /// Deletes keys; gives how many there were. In a cluster it is split by slot.
         ["DEL" since "1.0.0", "O(N) in keys and elements", example "let deleted = client.del([\"a\", \"b\"]).await?;"]
@@ -12,7 +12,7 @@ macro_rules! keys {
 
         /// Returns a value in the server's own format, for `restore`; null when it is missing.
         ["DUMP" since "2.6.0", "O(N) in the value's size", example "let dump: Option<bytes::Bytes> = client.dump(\"k\").await?;"]
-        fn dump<T>(key: impl ToArg) -> T = command!("DUMP").key(key);
+        fn dump<T>(key: impl ToArg) -> T = command!("DUMP", key);
 
         /// Counts keys that exist; one that is named twice counts twice. In a cluster it is split by slot.
         ["EXISTS" since "1.0.0", "O(N) in keys", example "let there = client.exists([\"a\", \"b\"]).await? == 2;"]
@@ -20,15 +20,15 @@ macro_rules! keys {
 
         /// Lets a key live for some seconds more; false when it is missing or an option forbids it.
         ["EXPIRE" since "1.0.0", "O(1)", example "let set = client.expire(\"session\", 600).gt().await?;"]
-        fn expire(key: impl ToArg, seconds: i64) -> bool, kind::Expire = command!("EXPIRE").key(key).arg(seconds);
+        fn expire(key: impl ToArg, seconds: i64) -> bool, kind::Expire = command!("EXPIRE", key).arg(seconds);
 
         /// Lets a key live until a time, in seconds since 1970; false when it is missing or an option forbids it.
         ["EXPIREAT" since "1.2.0", "O(1)", example "let set = client.expireat(\"offer\", 1_893_456_000).await?;"]
-        fn expireat(key: impl ToArg, time: i64) -> bool, kind::Expire = command!("EXPIREAT").key(key).arg(time);
+        fn expireat(key: impl ToArg, time: i64) -> bool, kind::Expire = command!("EXPIREAT", key).arg(time);
 
         /// Returns when a key expires, in seconds since 1970; -1 for never, -2 when it is missing.
         ["EXPIRETIME" since "7.0.0", "O(1)", example "let time = client.expiretime(\"offer\").await?;"]
-        fn expiretime(key: impl ToArg) -> i64 = command!("EXPIRETIME").key(key);
+        fn expiretime(key: impl ToArg) -> i64 = command!("EXPIRETIME", key);
 
         /// Returns every key that matches a pattern. It stops the server while it looks at all of them: use `scan`.
         ["KEYS" since "1.0.0", "O(N) in all keys", example "let names: Vec<String> = client.keys(\"user:*\").await?;"]
@@ -36,7 +36,7 @@ macro_rules! keys {
 
         /// Returns the type of a value: `string`, `list`, `set`, `zset`, `hash`, `stream` or `none`.
         ["TYPE" since "1.0.0", "O(1)", example "let kind = client.key_type(\"k\").await?;"]
-        fn key_type(key: impl ToArg) -> String = command!("TYPE").key(key);
+        fn key_type(key: impl ToArg) -> String = command!("TYPE", key);
 
         /// Returns how a value is stored inside the server; null when it is missing.
         ["OBJECT ENCODING" since "2.2.3", "O(1)", example "let encoding = client.object_encoding(\"k\").await?;"]
@@ -48,23 +48,23 @@ macro_rules! keys {
 
         /// Lets a key live for ever; false when it is missing or did already.
         ["PERSIST" since "2.2.0", "O(1)", example "let changed = client.persist(\"session\").await?;"]
-        fn persist(key: impl ToArg) -> bool = command!("PERSIST").key(key);
+        fn persist(key: impl ToArg) -> bool = command!("PERSIST", key);
 
         /// Lets a key live for some milliseconds more; false when it is missing or an option forbids it.
         ["PEXPIRE" since "2.6.0", "O(1)", example "let set = client.pexpire(\"session\", 1500).await?;"]
-        fn pexpire(key: impl ToArg, millis: i64) -> bool, kind::Expire = command!("PEXPIRE").key(key).arg(millis);
+        fn pexpire(key: impl ToArg, millis: i64) -> bool, kind::Expire = command!("PEXPIRE", key).arg(millis);
 
         /// Lets a key live until a time, in milliseconds since 1970; false when it is missing or an option forbids it.
         ["PEXPIREAT" since "2.6.0", "O(1)", example "let set = client.pexpireat(\"offer\", 1_893_456_000_000).await?;"]
-        fn pexpireat(key: impl ToArg, time: i64) -> bool, kind::Expire = command!("PEXPIREAT").key(key).arg(time);
+        fn pexpireat(key: impl ToArg, time: i64) -> bool, kind::Expire = command!("PEXPIREAT", key).arg(time);
 
         /// Returns when a key expires, in milliseconds since 1970; -1 for never, -2 when it is missing.
         ["PEXPIRETIME" since "7.0.0", "O(1)", example "let time = client.pexpiretime(\"offer\").await?;"]
-        fn pexpiretime(key: impl ToArg) -> i64 = command!("PEXPIRETIME").key(key);
+        fn pexpiretime(key: impl ToArg) -> i64 = command!("PEXPIRETIME", key);
 
         /// Returns how long a key still lives, in milliseconds; -1 for ever, -2 when it is missing.
         ["PTTL" since "2.6.0", "O(1)", example "let millis = client.pttl(\"session\").await?;"]
-        fn pttl(key: impl ToArg) -> i64 = command!("PTTL").key(key);
+        fn pttl(key: impl ToArg) -> i64 = command!("PTTL", key);
 
         /// Returns some key; null when there is none. In a cluster it is one of a node.
         ["RANDOMKEY" since "1.0.0", "O(1)", example "let key: Option<String> = client.randomkey().await?;"]
@@ -72,16 +72,16 @@ macro_rules! keys {
 
         /// Renames a key; what had the new name is overwritten. A missing key is an error.
         ["RENAME" since "1.0.0", "O(1), O(N) in what is overwritten", example "client.rename(\"{x}a\", \"{x}b\").await?;"]
-        fn rename(from: impl ToArg, to: impl ToArg) -> () = command!("RENAME").key(from).key(to);
+        fn rename(from: impl ToArg, to: impl ToArg) -> () = command!("RENAME", from).key(to);
 
         /// Renames a key unless the new name exists; false when it does. A missing key is an error.
         ["RENAMENX" since "1.0.0", "O(1)", example "let renamed = client.renamenx(\"{x}a\", \"{x}b\").await?;"]
-        fn renamenx(from: impl ToArg, to: impl ToArg) -> bool = command!("RENAMENX").key(from).key(to);
+        fn renamenx(from: impl ToArg, to: impl ToArg) -> bool = command!("RENAMENX", from).key(to);
 
         /// Creates a key from what `dump` gave, to live for some milliseconds, for ever with 0.
         ["RESTORE" since "2.6.0", "O(N) in the value's size", example "client.restore(\"k\", 0, bytes::Bytes::new()).replace().await?;"]
         fn restore(key: impl ToArg, millis: u64, dump: impl ToArg) -> (), kind::Copy =
-            command!("RESTORE").key(key).arg(millis).arg(dump);
+            command!("RESTORE", key).arg(millis).arg(dump);
 
         /// Returns the next cursor and some keys; the scan begins with cursor 0 and ends when 0 comes back.
         ["SCAN" since "2.8.0", "O(1) each, O(N) in all", example "let (next, names): (u64, Vec<String>) = client.scan(0).matching(\"user:*\").count(500).await?;"]
@@ -93,7 +93,7 @@ macro_rules! keys {
 
         /// Returns how long a key still lives, in seconds; -1 for ever, -2 when it is missing.
         ["TTL" since "1.0.0", "O(1)", example "let seconds = client.ttl(\"session\").await?;"]
-        fn ttl(key: impl ToArg) -> i64 = command!("TTL").key(key);
+        fn ttl(key: impl ToArg) -> i64 = command!("TTL", key);
 
         /// Deletes keys and frees their memory in the background; gives how many there were. In a cluster it is split.
         ["UNLINK" since "4.0.0", "O(1) each", example "let deleted = client.unlink([\"a\", \"b\"]).await?;"]

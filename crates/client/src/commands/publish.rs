@@ -25,7 +25,7 @@ macro_rules! publish {
 
         /// Publishes a message on a shard channel; gives how many received it.
         ["SPUBLISH" since "7.0.0", "O(N) in subscribers", example "let receivers = client.spublish(\"news\", \"hello\").await?;"]
-        fn spublish(channel: impl ToArg, message: impl ToArg) -> i64 = command!("SPUBLISH").key(channel).arg(message);
+        fn spublish(channel: impl ToArg, message: impl ToArg) -> i64 = command!("SPUBLISH", channel).arg(message);
     } };
 }
 

@@ -5,31 +5,31 @@ macro_rules! streams {
         /// Tells the group that entries are done; gives how many were owed.
         ["XACK" since "5.0.0", "O(1) for each", example "let done = client.xack(\"orders\", \"billing\", [\"1-0\"]).await?;"]
         fn xack(key: impl ToArg, group: impl ToArg, ids: impl ToArgs) -> i64 =
-            command!("XACK").key(key).arg(group).args_from(ids);
+            command!("XACK", key).arg(group).args_from(ids);
 
         /// Appends an entry and gives its id; with the id `*` the server makes one.
         ["XADD" since "5.0.0", "O(1)", example "let id = client.xadd(\"orders\", \"*\", [(\"item\", \"book\"), (\"count\", \"1\")]).await?;"]
         fn xadd(key: impl ToArg, id: impl ToArg, fields: impl ToPairs) -> String =
-            command!("XADD").key(key).arg(id).pairs(fields);
+            command!("XADD", key).arg(id).pairs(fields);
 
         /// Appends an entry and trims the stream; gives the entry's id.
         ["XADD" since "5.0.0", "O(1), O(N) in entries trimmed", example "use evenkeel_client::Trim;\nlet id = client.xadd_trimmed(\"orders\", Trim::max_len(1000).about(), \"*\", [(\"item\", \"book\")]).await?;"]
         fn xadd_trimmed(key: impl ToArg, trim: Trim, id: impl ToArg, fields: impl ToPairs) -> String =
-            command!("XADD").key(key).args_from(trim).arg(id).pairs(fields);
+            command!("XADD", key).args_from(trim).arg(id).pairs(fields);
 
         /// Takes over entries that were given to others and not acknowledged for `min_idle`; the next start comes first.
         ["XAUTOCLAIM" since "6.2.0", "O(1) for each", example "use evenkeel_client::Frame;\nlet claimed: Frame = client.xautoclaim(\"orders\", \"billing\", \"me\", std::time::Duration::from_secs(60), \"0\").count(10).await?;"]
         fn xautoclaim<T>(key: impl ToArg, group: impl ToArg, consumer: impl ToArg, min_idle: Duration, start: impl ToArg) -> T, kind::Count =
-            command!("XAUTOCLAIM").key(key).arg(group).arg(consumer).arg(millis(min_idle)).arg(start);
+            command!("XAUTOCLAIM", key).arg(group).arg(consumer).arg(millis(min_idle)).arg(start);
 
         /// Takes over entries by id that were not acknowledged for `min_idle`.
         ["XCLAIM" since "5.0.0", "O(log N) for each", example "use evenkeel_client::Frame;\nlet claimed: Frame = client.xclaim(\"orders\", \"billing\", \"me\", std::time::Duration::from_secs(60), [\"1-0\"]).await?;"]
         fn xclaim<T>(key: impl ToArg, group: impl ToArg, consumer: impl ToArg, min_idle: Duration, ids: impl ToArgs) -> T =
-            command!("XCLAIM").key(key).arg(group).arg(consumer).arg(millis(min_idle)).args_from(ids);
+            command!("XCLAIM", key).arg(group).arg(consumer).arg(millis(min_idle)).args_from(ids);
 
         /// Deletes entries; gives how many there were.
         ["XDEL" since "5.0.0", "O(1) for each", example "let deleted = client.xdel(\"orders\", [\"1-0\"]).await?;"]
-        fn xdel(key: impl ToArg, ids: impl ToArgs) -> i64 = command!("XDEL").key(key).args_from(ids);
+        fn xdel(key: impl ToArg, ids: impl ToArgs) -> i64 = command!("XDEL", key).args_from(ids);
 
         /// Creates a group that begins behind `id`: `0` for everything, `$` for what is new.
         ["XGROUP CREATE" since "5.0.0", "O(1)", example "client.xgroup_create(\"orders\", \"billing\", \"$\").mkstream().await?;"]
@@ -56,16 +56,16 @@ macro_rules! streams {
 
         /// Counts the entries.
         ["XLEN" since "5.0.0", "O(1)", example "let length = client.xlen(\"orders\").await?;"]
-        fn xlen(key: impl ToArg) -> i64 = command!("XLEN").key(key);
+        fn xlen(key: impl ToArg) -> i64 = command!("XLEN", key);
 
         /// Returns how many entries a group owes, their first and last id, and how many each consumer owes.
         ["XPENDING" since "5.0.0", "O(N) in consumers", example "use evenkeel_client::Frame;\nlet pending: Frame = client.xpending(\"orders\", \"billing\").await?;"]
-        fn xpending<T>(key: impl ToArg, group: impl ToArg) -> T = command!("XPENDING").key(key).arg(group);
+        fn xpending<T>(key: impl ToArg, group: impl ToArg) -> T = command!("XPENDING", key).arg(group);
 
         /// Returns the entries from `start` to `end`, both included; `-` and `+` are the ends.
         ["XRANGE" since "5.0.0", "O(N) in entries returned", example "use evenkeel_client::Pairs;\nlet entries: Vec<(String, Pairs<String, String>)> = client.xrange(\"orders\", \"-\", \"+\").count(10).await?;"]
         fn xrange<T>(key: impl ToArg, start: impl ToArg, end: impl ToArg) -> T, kind::Count =
-            command!("XRANGE").key(key).arg(start).arg(end);
+            command!("XRANGE", key).arg(start).arg(end);
 
         /// Returns the entries behind an id in each stream; null when there are none.
         ["XREAD" since "5.0.0", "O(N) in entries returned", example "use evenkeel_client::Frame;\nlet new: Option<Frame> = client.xread([\"orders\"], [\"0\"]).await?;"]
@@ -85,11 +85,11 @@ macro_rules! streams {
         /// Returns the entries from `end` back to `start`, both included; `+` and `-` are the ends.
         ["XREVRANGE" since "5.0.0", "O(N) in entries returned", example "use evenkeel_client::Pairs;\nlet last: Vec<(String, Pairs<String, String>)> = client.xrevrange(\"orders\", \"+\", \"-\").count(1).await?;"]
         fn xrevrange<T>(key: impl ToArg, end: impl ToArg, start: impl ToArg) -> T, kind::Count =
-            command!("XREVRANGE").key(key).arg(end).arg(start);
+            command!("XREVRANGE", key).arg(end).arg(start);
 
         /// Removes the oldest entries; gives how many.
         ["XTRIM" since "5.0.0", "O(N) in entries removed", example "use evenkeel_client::Trim;\nlet removed = client.xtrim(\"orders\", Trim::max_len(1000)).await?;"]
-        fn xtrim(key: impl ToArg, trim: Trim) -> i64 = command!("XTRIM").key(key).args_from(trim);
+        fn xtrim(key: impl ToArg, trim: Trim) -> i64 = command!("XTRIM", key).args_from(trim);
     } };
 }
 

@@ -58,11 +58,20 @@ struct Nanos(u64);
 impl Nanos {
     /// More than 584 years are as good as 584.
     fn of(duration: Duration) -> Self {
-        Self(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
+        Self(
+            duration
+                .as_secs()
+                .saturating_mul(1_000_000_000)
+                .saturating_add(u64::from(duration.subsec_nanos())),
+        )
     }
 
     fn get(self) -> Duration {
         Duration::from_nanos(self.0)
+    }
+
+    fn millis(self) -> u64 {
+        self.0 / 1_000_000
     }
 }
 
@@ -162,7 +171,7 @@ impl<'a> Pending<'a> {
         if let Some(node) = self.core.only() {
             let lane = if node.has_one_lane() { 0 } else { node.lane_for(command.slot()) };
             let place = Place { node: NodeRef::Only(node), lane };
-            return Ok((State::Lane(LaneCall::new(place, self.timeout.get())), None));
+            return Ok((State::Lane(LaneCall::of_millis(place, self.timeout.millis())), None));
         }
         let routes = self.core.routes();
         let slot = || command.slot().map(Slot::number);
@@ -177,7 +186,7 @@ impl<'a> Pending<'a> {
         let lane = if node.has_one_lane() { 0 } else { node.lane_for(command.slot()) };
         let place = Place { node: NodeRef::Routed(Arc::clone(node)), lane };
         let chosen_by = routes.is_cluster().then(|| Arc::clone(&routes));
-        Ok((State::Lane(LaneCall::new(place, self.timeout.get())), chosen_by))
+        Ok((State::Lane(LaneCall::of_millis(place, self.timeout.millis())), chosen_by))
     }
 
     fn slow<F>(&mut self, way: impl FnOnce(Arc<Core>, Command, Duration) -> F) -> State<'a>
@@ -276,11 +285,15 @@ impl Pending<'_> {
             Some(node) if self.command.is_plain() && reads::to_primary(self.core, self.read_policy) => {
                 let lane = if node.has_one_lane() { 0 } else { node.lane_for(self.command.slot()) };
                 let place = Place { node: NodeRef::Only(node), lane };
-                (State::Lane(LaneCall::new(place, self.timeout.get())), None)
+                (State::Lane(LaneCall::of_millis(place, self.timeout.millis())), None)
             }
             _ => self.start().inspect_err(|_error| self.state = State::Done)?,
         };
-        self.state = state;
+        // Nothing stands there whose end would have to be called.
+        match std::mem::replace(&mut self.state, state) {
+            State::Start => {}
+            other => drop(other),
+        }
         Ok(chosen_by)
     }
 
@@ -342,14 +355,18 @@ impl Future for Pending<'_> {
     /// Only what every command does; the rest stands apart, so that it costs those nothing which do not need it.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
+        if let State::Lane(call) = &mut this.state {
+            return match call.take_reply() {
+                // The call is spent, and nobody polls this again: what is left goes with it, in one piece.
+                Some(reply) if !may_be_error(&reply) => Poll::Ready(Ok(reply)),
+                Some(reply) => this.go_on(Some(Poll::Ready(Outcome::Reply(reply))), None, cx),
+                None => this.go_on(None, None, cx),
+            };
+        }
         let chosen_by = if matches!(this.state, State::Start) { this.begin()? } else { None };
         let State::Lane(call) = &mut this.state else { return this.go_on(None, chosen_by, cx) };
         match call.poll(&this.command, cx) {
             Poll::Pending if !this.exact && chosen_by.is_none() && !call.waits_for_room() => Poll::Pending,
-            Poll::Ready(Outcome::Reply(reply)) if !may_be_error(&reply) => {
-                this.state = State::Done;
-                Poll::Ready(Ok(reply))
-            }
             told => this.go_on(Some(told), chosen_by, cx),
         }
     }

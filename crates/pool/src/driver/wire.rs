@@ -12,7 +12,7 @@ use std::{
 use bytes::BytesMut;
 use evenkeel_protocol::{
     Limits, Reply,
-    conn::{Connection, Incoming, Violation},
+    conn::{Connection, Violation},
 };
 use tokio::io::AsyncWrite;
 
@@ -195,19 +195,18 @@ impl Wire {
         let mut total = 0;
         loop {
             loop {
-                match self.conn.next(&mut self.read) {
-                    Ok(None) => break,
-                    Ok(Some(Incoming::Reply(sent, reply))) => {
-                        let verdict =
-                            if self.asked.is_none() { Verdict::InStep } else { self.check(sent, &reply) };
-                        replies.push((sent, reply));
-                        if verdict == Verdict::OutOfStep {
+                let before = replies.len();
+                match self.conn.next_to(&mut self.read, replies, pushes) {
+                    Ok(false) => break,
+                    Ok(true) => {
+                        if self.asked.is_some()
+                            && let Some((sent, reply)) = replies.get(before)
+                            && self.check(*sent, reply) == Verdict::OutOfStep
+                        {
                             self.take_back(replies);
                             return Poll::Ready(Err(Ended::OutOfStep(OutOfStep::Sentry)));
                         }
                     }
-                    Ok(Some(Incoming::Push(push))) => pushes.push(push),
-                    Ok(Some(_)) => {}
                     Err(Violation::Unasked) => {
                         self.take_back(replies);
                         return Poll::Ready(Err(Ended::OutOfStep(OutOfStep::Unasked)));

@@ -84,8 +84,8 @@ pub enum Outcome {
 
 impl Outcome {
     /// It says of a command that it did not run, or may say so of one of several.
+    #[inline]
     pub(crate) fn may_be_refused(&self) -> bool {
-        let is_error = |reply: &Reply| reply.as_bytes().first() == Some(&b'-');
         match self {
             Self::Reply(reply) => is_error(reply),
             Self::Replies(replies) => replies.iter().any(is_error),
@@ -102,6 +102,10 @@ impl Outcome {
             Self::Failed(_) | Self::MayResend => false,
         }
     }
+}
+
+fn is_error(reply: &Reply) -> bool {
+    reply.as_bytes().first() == Some(&b'-')
 }
 
 /// What [`Queue::append`] did.
@@ -459,6 +463,7 @@ impl Queue {
         self.slots.get_mut(sent.index as usize).filter(|place| place.seq as u32 == sent.mark)
     }
 
+    #[inline]
     fn slot_mut(&mut self, index: u32, seq: u64) -> Option<&mut Completion> {
         self.slots.get_mut(index as usize).filter(|completion| completion.seq == seq)
     }
@@ -483,7 +488,23 @@ impl Queue {
         if was_first { self.line.front().map(|(_, waker)| waker.clone()) } else { None }
     }
 
+    /// Takes the reply of a command that was answered with anything but an error, which spends the ticket. `None` says nothing:
+    /// [`poll`](Self::poll) knows all the rest.
+    #[inline]
+    pub(crate) fn take_reply(&mut self, ticket: Ticket) -> Option<Reply> {
+        let completion = self.slot_mut(ticket.index, ticket.seq)?;
+        match &completion.state {
+            State::Done(Outcome::Reply(reply)) if completion.bytes == 0 && !is_error(reply) => {}
+            _ => return None,
+        }
+        match self.slots.remove(ticket.index as usize).state {
+            State::Done(Outcome::Reply(reply)) => Some(reply),
+            _ => None,
+        }
+    }
+
     /// Looks at what became of a command; on `Ready` other than [`Outcome::MayResend`] the ticket is spent.
+    #[inline]
     pub(crate) fn poll(&mut self, ticket: Ticket, cx: &mut Context<'_>) -> Poll<Outcome> {
         let Some(completion) = self.slot_mut(ticket.index, ticket.seq) else {
             return Poll::Ready(Outcome::Failed(Failure::Closed));

@@ -55,6 +55,18 @@ impl Body {
         Self(Store::Inline { len: 0, bytes: [0; INLINE] })
     }
 
+    /// A body that begins with the bytes of a command's name.
+    pub(super) const fn of(head: &[u8]) -> Self {
+        assert!(head.len() <= INLINE, "no name of a command is as long as this");
+        let mut bytes = [0; INLINE];
+        let mut at = 0;
+        while at < head.len() {
+            bytes[at] = head[at];
+            at += 1;
+        }
+        Self(Store::Inline { len: head.len() as u8, bytes })
+    }
+
     /// Appends what `write` writes into the `len` bytes that it is given.
     fn put(&mut self, len: usize, write: impl FnOnce(&mut [u8])) {
         if let Store::Inline { len: used, bytes } = &mut self.0 {
@@ -165,6 +177,7 @@ impl Clone for Body {
 }
 
 impl Drop for Body {
+    #[inline]
     fn drop(&mut self) {
         if let Store::Heap(buffer) = &mut self.0 {
             leave_buffer(std::mem::take(buffer));

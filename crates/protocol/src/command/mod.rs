@@ -80,11 +80,8 @@ impl Command {
 
     /// A command whose name is known when compiling: `head` is the name in wire form.
     #[doc(hidden)]
-    #[inline]
-    pub fn with_head(head: &'static [u8], spec: Option<&'static Spec>) -> Self {
-        let mut body = Body::new();
-        body.extend_from_slice(head);
-        Self { body, large: None, argc: 1, key: (0, 0), spec, retry: Retry::ReadOnly }
+    pub const fn with_head(head: &'static [u8], spec: Option<&'static Spec>) -> Self {
+        Self { body: Body::of(head), large: None, argc: 1, key: (0, 0), spec, retry: Retry::ReadOnly }
     }
 
     /// Appends an argument.
@@ -103,15 +100,23 @@ impl Command {
 
     /// Appends a key; the first one decides where the command goes.
     #[must_use]
+    #[inline]
     pub fn key(mut self, key: impl ToArg) -> Self {
+        self.push_key(key);
+        self
+    }
+
+    /// As [`key`](Self::key), in place: what was just written in small pieces is dear to move in large ones.
+    #[doc(hidden)]
+    #[inline]
+    pub fn push_key(&mut self, key: impl ToArg) {
         let before = self.body.len();
-        key.append_to(&mut self);
+        key.append_to(self);
         if self.key.1 == 0
             && let Some(range) = self.last_string(before)
         {
             self.key = (range.start as u32, range.end as u32);
         }
-        self
     }
 
     /// Says that running the command twice is as good as once, so that it may be sent again when its fate is unknown.
@@ -168,7 +173,11 @@ impl Command {
     fn last_string(&self, start: usize) -> Option<Range<usize>> {
         let written = self.body.get(start..)?;
         // A length has few digits: no search routine is worth its call.
-        let line = written.iter().position(|&byte| byte == b'\n')?;
+        let line = match written {
+            [_, _, _, b'\n', ..] => 3,
+            [_, _, _, _, b'\n', ..] => 4,
+            _ => written.iter().position(|&byte| byte == b'\n')?,
+        };
         let from = start + line + 1;
         let to = self.body.len().checked_sub(2)?;
         if self.shared().last().is_some_and(|(at, _)| *at >= start) {

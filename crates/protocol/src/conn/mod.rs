@@ -99,19 +99,50 @@ impl<T> Connection<T> {
         self.scanner.known_len()
     }
 
+    /// As [`next`](Self::next), at the end of one of two lists, without a value in between; `false` when nothing is whole.
+    ///
+    /// # Errors
+    /// As `next`.
+    #[inline]
+    pub fn next_to(
+        &mut self,
+        buf: &mut BytesMut,
+        replies: &mut Vec<(T, Reply)>,
+        pushes: &mut Vec<Reply>,
+    ) -> Result<bool, Violation> {
+        match self.whole(buf)? {
+            None => return Ok(false),
+            Some((push, true)) => pushes.push(push),
+            Some((reply, false)) => {
+                let token = self.waiting.pop_front().ok_or(Violation::Unasked)?;
+                replies.push((token, reply));
+            }
+        }
+        Ok(true)
+    }
+
+    /// The next whole reply or push, and whether it is a push.
+    #[inline]
+    fn whole(&mut self, buf: &mut BytesMut) -> Result<Option<(Reply, bool)>, Violation> {
+        let Some(found) = self.scanner.scan(buf).map_err(Violation::NotResp)? else { return Ok(None) };
+        let reply = Reply::new(buf.split_to(found.len).freeze());
+        let is_push =
+            found.marker == b'>' || (self.arrays_are_pushes && found.marker == b'*' && is_pubsub(&reply));
+        Ok(Some((reply, is_push)))
+    }
+
     /// Takes the next whole reply or push off the front of `buf`.
     ///
     /// # Errors
     /// After an error the connection must be closed and every waiting token told that its fate is unknown.
     pub fn next(&mut self, buf: &mut BytesMut) -> Result<Option<Incoming<T>>, Violation> {
-        let Some(found) = self.scanner.scan(buf).map_err(Violation::NotResp)? else { return Ok(None) };
-        let reply = Reply::new(buf.split_to(found.len).freeze());
-        if found.marker == b'>' || (self.arrays_are_pushes && found.marker == b'*' && is_pubsub(&reply)) {
-            return Ok(Some(Incoming::Push(reply)));
-        }
-        match self.waiting.pop_front() {
-            Some(token) => Ok(Some(Incoming::Reply(token, reply))),
-            None => Err(Violation::Unasked),
+        match self.whole(buf)? {
+            None => Ok(None),
+            Some((push, true)) => Ok(Some(Incoming::Push(push))),
+            Some((reply, false)) => {
+                let token = self.waiting.pop_front().ok_or(Violation::Unasked)?;
+                Ok(Some(Incoming::Reply(token, reply)))
+            }
         }
     }
 }

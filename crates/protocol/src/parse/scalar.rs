@@ -93,9 +93,19 @@ pub(crate) fn short_length(input: &[u8]) -> Option<(u64, &[u8])> {
 /// A string of announced length: most elements are one.
 #[inline]
 pub(crate) fn blob(input: &[u8]) -> Option<(&[u8], &[u8])> {
-    let [b'$', rest @ ..] = input else { return None };
-    let (length, rest) = short_length(rest)?;
-    let (text, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+    let digit = |byte: u8| usize::from(byte.wrapping_sub(b'0'));
+    let (length, rest) = match input {
+        [b'$', ones @ b'0'..=b'9', b'\r', b'\n', rest @ ..] => (digit(*ones), rest),
+        [b'$', tens @ b'0'..=b'9', ones @ b'0'..=b'9', b'\r', b'\n', rest @ ..] => {
+            (digit(*tens).wrapping_mul(10).wrapping_add(digit(*ones)), rest)
+        }
+        [b'$', rest @ ..] => {
+            let (length, rest) = short_length(rest)?;
+            (usize::try_from(length).ok()?, rest)
+        }
+        _ => return None,
+    };
+    let (text, rest) = rest.split_at_checked(length)?;
     let [b'\r', b'\n', rest @ ..] = rest else { return None };
     Some((text, rest))
 }

@@ -45,12 +45,17 @@ impl Reply {
     }
 
     /// The server's error, when the reply is one.
+    #[inline]
     pub fn error(&self) -> Option<ServerError> {
         match self.0.first() {
-            Some(b'-' | b'!' | b'|') => match self.reader().next() {
-                Ok(Event::Error(error)) => Some(error),
-                _ => None,
-            },
+            Some(b'-' | b'!' | b'|') => self.likely_error(),
+            _ => None,
+        }
+    }
+
+    fn likely_error(&self) -> Option<ServerError> {
+        match self.reader().next() {
+            Ok(Event::Error(error)) => Some(error),
             _ => None,
         }
     }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use evenkeel_protocol::Command;
+use evenkeel_protocol::{Command, Reply};
 
 use super::{Lane, Shared};
 use crate::queue::{Append, Failure, Outcome, Ticket, Unit};
@@ -60,7 +60,13 @@ impl<L: Borrow<Lane>> LaneCall<L> {
     pub fn new(lane: L, timeout: Duration) -> Self {
         let millis =
             timeout.as_secs().saturating_mul(1000).saturating_add(u64::from(timeout.subsec_millis()));
-        let timeout = u32::try_from(millis).unwrap_or(u32::MAX);
+        Self::of_millis(lane, millis)
+    }
+
+    /// As [`new`](Self::new), with a timeout in milliseconds, which is what is kept of it.
+    #[inline]
+    pub fn of_millis(lane: L, timeout: u64) -> Self {
+        let timeout = u32::try_from(timeout).unwrap_or(u32::MAX);
         Self { lane, ticket: Ticket::default(), timeout, state: State::Fresh }
     }
 
@@ -105,22 +111,40 @@ impl<L: Borrow<Lane>> LaneCall<L> {
         self.poll_unit(std::slice::from_ref(command), cx)
     }
 
+    /// Takes the reply of a command that has its place and was answered with anything but an error. `None` says nothing:
+    /// [`poll`](Self::poll) knows all the rest.
+    #[inline]
+    pub fn take_reply(&mut self) -> Option<Reply> {
+        if self.state != State::Placed {
+            return None;
+        }
+        let reply = self.shared().queue.lock().take_reply(self.ticket)?;
+        self.state = State::Spent;
+        Some(reply)
+    }
+
     /// Takes a place for commands that stay together on the wire; the same ones must be given each time.
     ///
     /// One command gives [`Outcome::Reply`], several give [`Outcome::Replies`].
     /// After [`Outcome::MayResend`], and after [`again`](Self::again), the next poll sends it again, at its old place.
+    #[inline]
     pub fn poll_unit(&mut self, unit: &[Command], cx: &mut Context<'_>) -> Poll<Outcome> {
+        if self.state != State::Placed {
+            return self.take_place(unit, cx);
+        }
+        let outcome = std::task::ready!(self.shared().queue.lock().poll(self.ticket, cx));
+        self.state = match &outcome {
+            Outcome::MayResend => State::Resendable,
+            // A refused one keeps its place until this call is dropped.
+            outcome if outcome.may_be_refused() => State::Told,
+            _ => State::Spent,
+        };
+        Poll::Ready(outcome)
+    }
+
+    /// The poll of a command that has no place in the order yet, or goes again at the one it had.
+    fn take_place(&mut self, unit: &[Command], cx: &mut Context<'_>) -> Poll<Outcome> {
         let place = match self.state {
-            State::Placed => {
-                let outcome = std::task::ready!(self.shared().queue.lock().poll(self.ticket, cx));
-                self.state = match &outcome {
-                    Outcome::MayResend => State::Resendable,
-                    // A refused one keeps its place until this call is dropped.
-                    outcome if outcome.may_be_refused() => State::Told,
-                    _ => State::Spent,
-                };
-                return Poll::Ready(outcome);
-            }
             State::Resendable => {
                 let io = self.shared().queue.lock().resend(self.ticket, unit, cx.waker());
                 self.state = State::Placed;
@@ -129,7 +153,7 @@ impl<L: Borrow<Lane>> LaneCall<L> {
                 }
                 return Poll::Pending;
             }
-            State::Told | State::Spent | State::Unplaced => {
+            State::Placed | State::Told | State::Spent | State::Unplaced => {
                 return Poll::Ready(Outcome::Failed(Failure::Closed));
             }
             State::Fresh => None,

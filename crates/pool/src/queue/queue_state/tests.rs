@@ -361,3 +361,30 @@ fn a_token_of_a_command_that_is_gone_answers_nobody() {
 fn what_a_command_in_flight_costs_the_queue_stays_small() {
     assert_eq!((size_of::<Sent>(), size_of::<Completion>()), (8, 72));
 }
+
+#[test]
+fn the_short_way_takes_replies_and_leaves_everything_else_to_the_long_one() {
+    let mut bench = Bench::new(1000);
+    let (first, second, late) =
+        (bench.append(&get("a")), bench.append(&get("b")), bench.append(&Command::new("GET").key("c")));
+    assert_eq!(bench.queue.take_reply(first), None);
+    bench.take();
+    assert_eq!(bench.queue.take_reply(first), None);
+    bench.reply("+A\r\n");
+    bench.reply("-LOADING\r\n");
+    assert_eq!(bench.queue.take_reply(first), Some(Reply::new((&b"+A\r\n"[..]).into())));
+    assert_eq!(bench.queue.take_reply(first), None, "a ticket is spent");
+    assert_eq!(bench.queue.take_reply(second), None, "an error keeps its place");
+    assert!(
+        matches!(bench.queue.poll(second, &mut Context::from_waker(&bench.waker)), Poll::Ready(Outcome::Reply(reply)) if reply.error().is_some())
+    );
+    #[expect(clippy::disallowed_methods, reason = "any moment will do")]
+    let now = Instant::now();
+    for seconds in [0, 2] {
+        bench.queue.expire(now + Duration::from_secs(seconds), None, &mut bench.wakers);
+    }
+    assert_eq!(bench.queue.take_reply(late), None, "told of its deadline, owed still");
+    assert_eq!(bench.outcome(&late), "TimedOutSent");
+    bench.reply("+C\r\n");
+    assert!(bench.queue.slots.iter().all(|(_, place)| place.seq == second.seq));
+}
