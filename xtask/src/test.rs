@@ -56,17 +56,28 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let programs =
         env::join_paths(kinds.iter().map(ServerKind::program)).map_err(Failure::of("the servers' paths"))?;
 
-    let mut cargo = process::cargo(&["test", "--all-features", "--no-fail-fast"]);
-    if !args.cargo.iter().any(|argument| argument == "-p" || argument.starts_with("--package")) {
-        cargo.arg("--workspace");
-    }
-    cargo.args(&args.cargo);
-    cargo
-        .env("EVENKEEL_TEST_SERVERS", programs)
-        .env("EVENKEEL_TEST_LEDGER", &ledger)
-        .env("EVENKEEL_TEST_DIR", &folder.0);
+    // Of the whole workspace examples are not built here: clippy looks at them, and linking them takes a minute.
+    let whole = args.cargo.is_empty();
+    let steps: &[&[&str]] =
+        if whole { &[&["--workspace", "--tests"], &["--workspace", "--doc"]] } else { &[&[]] };
+    let names_packages = |word: &String| word == "-p" || word.starts_with("--package");
     let watch = Stopwatch::start();
-    let done = process::run(&mut cargo);
+    let mut done = Ok(());
+    for step in steps {
+        let mut cargo = process::cargo(&["test", "--all-features", "--no-fail-fast"]);
+        if !whole && !args.cargo.iter().any(names_packages) {
+            cargo.arg("--workspace");
+        }
+        cargo
+            .args(*step)
+            .args(&args.cargo)
+            .env("EVENKEEL_TEST_SERVERS", &programs)
+            .env("EVENKEEL_TEST_LEDGER", &ledger)
+            .env("EVENKEEL_TEST_DIR", &folder.0);
+        // One failed step does not keep the other from running.
+        let ended = process::run(&mut cargo);
+        done = done.and(ended);
+    }
     let lines = fs::read_to_string(&ledger).map_err(Failure::of("reading the ledger"))?;
     println!("\n{}", Tally::read(&lines).report(&kinds, &skipped, args.no_servers));
     println!("tests took {:.1} s", watch.elapsed().as_secs_f64());
