@@ -25,6 +25,8 @@ use crate::{
 const HOOKS_TIMEOUT: Duration = Duration::from_millis(50);
 /// How long the end waits for a hook that is still at work.
 const HOOKS_END: Duration = Duration::from_secs(1);
+/// Inputs that are taken before the time is looked at and the counts are published.
+const AT_ONCE: usize = 64;
 /// Announcements that wait for hooks; those beyond pass without.
 const MAX_PENDING: usize = 1024;
 /// Handoffs whose end hooks are still to be told.
@@ -82,7 +84,7 @@ impl<A: Apply> Run<A> {
     }
 
     pub(super) async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
-        loop {
+        'run: loop {
             let held = self.pending.front().map(|pending| pending.deadline);
             let wake = held.into_iter().chain(self.engine.poll_timeout()).min();
             tokio::select! {
@@ -92,7 +94,19 @@ impl<A: Apply> Run<A> {
                 Some((ticket, verdict)) = self.verdicts.recv() => self.judged(ticket, verdict),
                 input = inputs.recv() => match input {
                     None | Some(Input::Shutdown) => break,
-                    Some(input) => self.take(input),
+                    Some(input) => {
+                        self.take(input);
+                        // An announcement comes on every connection of an endpoint at once.
+                        for _ in 1..AT_ONCE {
+                            // What came first goes first, unless hooks hold it.
+                            self.release();
+                            match inputs.try_recv() {
+                                Ok(Input::Shutdown) => break 'run,
+                                Ok(input) => self.take(input),
+                                Err(_empty_or_closed) => break,
+                            }
+                        }
+                    }
                 },
                 () = clock::sleep_until(wake) => {}
             }
@@ -102,9 +116,11 @@ impl<A: Apply> Run<A> {
                 self.engine.handle_timeout(now);
                 self.drain(None);
             }
+            self.publish();
         }
         self.engine.handle_input(clock::now(), Input::Shutdown);
         self.drain(None);
+        self.publish();
         if let Some(Thread { dispatcher, ended }) = self.thread.take() {
             drop(dispatcher);
             // A hook that never returns keeps its thread, but not the client's shutdown.
@@ -221,6 +237,8 @@ impl<A: Apply> Run<A> {
                         }
                     }
                     Event::HandoffFinished { handoff, moved, abandoned, .. } => {
+                        // Whoever hears of the end finds it counted.
+                        self.publish();
                         if let Some((ctx, notice)) = self.untold.remove(handoff) {
                             let (moved, abandoned) = (*moved, *abandoned);
                             let outcome = Outcome::HandoffEnded { handoff: *handoff, moved, abandoned };
@@ -232,10 +250,14 @@ impl<A: Apply> Run<A> {
             }
             self.apply.apply(action);
         }
+    }
+
+    fn publish(&self) {
+        let now = self.engine.metrics();
         self.published.send_if_modified(|metrics| {
-            let changed = metrics != self.engine.metrics();
+            let changed = *metrics != now;
             if changed {
-                metrics.clone_from(self.engine.metrics());
+                *metrics = now;
             }
             changed
         });

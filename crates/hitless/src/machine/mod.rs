@@ -113,6 +113,8 @@ pub struct HandoffEngine {
     seen: Seen,
     slot_log: SlotLog,
     windows: Windows,
+    /// No tail of a connection ends before; it may be that none ends then.
+    tails_from: Option<Instant>,
     verify_at: Option<Instant>,
     verified_at: Option<Instant>,
     stopped: bool,
@@ -140,6 +142,7 @@ impl HandoffEngine {
             seen: Seen::default(),
             slot_log: SlotLog::default(),
             windows: Windows::default(),
+            tails_from: None,
             verify_at: None,
             verified_at: None,
             stopped: false,
@@ -148,9 +151,10 @@ impl HandoffEngine {
         }
     }
 
-    /// What was counted so far.
-    pub fn metrics(&self) -> &Metrics {
-        &self.metrics
+    /// What was counted so far, and how many connections wait at this moment.
+    pub fn metrics(&self) -> Metrics {
+        let waiting = self.handoffs.values().map(|handoff| handoff.waiting() as u64).sum();
+        Metrics { queue_depth: waiting, ..self.metrics.clone() }
     }
 
     /// The settings in force.
@@ -277,6 +281,7 @@ impl HandoffEngine {
         for id in tails {
             self.end_tail(id);
         }
+        self.tails_from = None;
         let redirects: Vec<_> = self.redirects.keys().cloned().collect();
         for key in redirects {
             self.end_redirect(&key);
@@ -297,20 +302,23 @@ impl HandoffEngine {
         }
     }
 
+    fn expire_tails(&mut self, now: Instant) {
+        let tails = || self.conns.iter().filter_map(|(id, conn)| conn.tail.map(|(until, _)| (until, *id)));
+        let over: Vec<_> = tails().filter(|(until, _)| *until <= now).map(|(_, id)| id).collect();
+        self.tails_from = tails().map(|(until, _)| until).filter(|until| now < *until).min();
+        for id in over {
+            self.end_tail(id);
+        }
+    }
+
     fn expire(&mut self, now: Instant) {
         for window in self.windows.close(|window| window.until <= now) {
             // The end of a move is known beforehand and announced by nobody.
             let expected = window.family == crate::Family::Moving;
             self.close_window(window, !expected);
         }
-        let tails: Vec<_> = self
-            .conns
-            .iter()
-            .filter(|(_, conn)| conn.tail.is_some_and(|(until, _)| until <= now))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in tails {
-            self.end_tail(id);
+        if self.tails_from.is_some_and(|at| at <= now) {
+            self.expire_tails(now);
         }
         let redirects: Vec<_> = self
             .redirects
@@ -381,14 +389,12 @@ impl Machine for HandoffEngine {
         if !self.stopped {
             self.expire(now);
         }
-        self.metrics.queue_depth = self.handoffs.values().map(|handoff| handoff.waiting() as u64).sum();
     }
 
     fn handle_timeout(&mut self, now: Instant) {
         self.now = Some(now);
         if !self.stopped {
             self.expire(now);
-            self.metrics.queue_depth = self.handoffs.values().map(|handoff| handoff.waiting() as u64).sum();
         }
     }
 
@@ -398,12 +404,11 @@ impl Machine for HandoffEngine {
 
     fn poll_timeout(&self) -> Option<Instant> {
         let now = self.now?;
-        let tails = self.conns.values().filter_map(|conn| conn.tail.map(|(until, _)| until));
         let redirects = self.redirects.values().map(|redirect| redirect.until);
         let handoffs = self.handoffs.values().map(|handoff| handoff.next_timeout(now));
-        tails
-            .chain(redirects)
+        redirects
             .chain(handoffs)
+            .chain(self.tails_from)
             .chain(self.windows.next_timeout())
             .chain(self.names.next_timeout())
             .chain(self.verify_at)

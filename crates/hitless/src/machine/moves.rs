@@ -332,7 +332,9 @@ impl HandoffEngine {
         if conn.tail.is_some() {
             return;
         }
-        conn.tail = Some((now + self.settings.post_handoff_relaxed_duration(), key));
+        let until = now + self.settings.post_handoff_relaxed_duration();
+        conn.tail = Some((until, key));
+        self.tails_from = Some(self.tails_from.map_or(until, |from| from.min(until)));
         self.metrics.relaxed(Family::Handoff);
         let floor = self.settings.relaxed_timeout();
         if let Some(action) = self.ledger.acquire(&Scope::Conn(id), key, floor, Family::Handoff) {
