@@ -56,6 +56,8 @@ pub use client::{Client, Cmd};
 pub use commands::{End, Pairs, ReadOptions, Script, ToPairs, Trim, ZaddOptions, kind};
 pub use config::{Config, ConfigBuilder, Credentials, Deployment, Origin, ReadPolicy, Secret};
 pub use error::{Error, ErrorKind, Executed, MaintenanceKind, Phase};
+/// Settings of announced maintenance, and all that is behind them: [`ConfigBuilder::maintenance_config`].
+pub use evenkeel_hitless::{self as hitless, Config as MaintenanceConfig};
 /// Hooks around announcements of maintenance: [`ConfigBuilder::maintenance_hook`].
 pub use evenkeel_hitless::{LoggingHook, Maintenance, MetricsHook, NotificationContext, NotificationHook};
 /// What the client's signatures take and give.

@@ -117,10 +117,16 @@ impl Config {
                 push("tls_insecure", "true");
             }
         }
-        for (key, value) in &self.maintenance {
-            // A variable's name becomes that of the URL's setting.
+        // A variable's name becomes that of the URL's setting; of two words about one setting the later one counts.
+        let in_url = |key: &str| {
             let lower = key.to_ascii_lowercase();
-            push(lower.strip_prefix("evenkeel_").unwrap_or(&lower), value);
+            lower.strip_prefix("evenkeel_").map_or_else(|| lower.clone(), str::to_owned)
+        };
+        for (index, (key, value)) in self.maintenance.iter().enumerate() {
+            let key = in_url(key);
+            if !self.maintenance.iter().skip(index + 1).any(|(later, _)| in_url(later) == key) {
+                push(&key, value);
+            }
         }
         query.extend(sentinel_password.map(|text| ("sentinel_password".to_owned(), text)));
         if unix {

@@ -14,6 +14,8 @@ pub enum Origin {
     ClusterMap,
     /// Nothing was said, so the default is used.
     Default,
+    /// Variables of the environment, which the words beside it name.
+    Environment,
     /// A redirection by another node.
     Redirection,
     /// The answer of a sentinel.
@@ -31,6 +33,7 @@ impl fmt::Display for Origin {
             Self::Builder => "the builder",
             Self::ClusterMap => "the cluster's map",
             Self::Default => "the default",
+            Self::Environment => "the environment",
             Self::Redirection => "a redirection",
             Self::Sentinel => "a sentinel",
             Self::Url => "the URL",

@@ -357,8 +357,12 @@ impl Future for Pending<'_> {
         let this = self.get_mut();
         if let State::Lane(call) = &mut this.state {
             return match call.take_reply() {
-                // The call is spent, and nobody polls this again: what is left goes with it, in one piece.
-                Some(reply) if !may_be_error(&reply) => Poll::Ready(Ok(reply)),
+                Some(reply) if !may_be_error(&reply) => {
+                    if let State::Lane(spent) = std::mem::replace(&mut this.state, State::Done) {
+                        drop(spent);
+                    }
+                    Poll::Ready(Ok(reply))
+                }
                 Some(reply) => this.go_on(Some(Poll::Ready(Outcome::Reply(reply))), None, cx),
                 None => this.go_on(None, None, cx),
             };

@@ -1,9 +1,22 @@
 //! What only some servers can do, and what a failover costs them in questions.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use evenkeel_client::Client;
-use evenkeel_testkit::launcher::{Cluster, ClusterOptions, Feature, for_each_server, for_each_server_with};
+use evenkeel_testkit::{
+    launcher::{
+        Cluster, ClusterOptions, Feature, SentinelOptions, SentinelTrio, for_each_server,
+        for_each_server_with,
+    },
+    proxy::{Direction, Proxy, Rules},
+};
 
 use crate::{load::Load, seeds::until};
 
@@ -80,6 +93,54 @@ async fn a_thousand_tasks_ask_for_few_maps_through_a_failover() {
         let outcome = load.finish(&client).await;
         println!("{kind}: {} maps read, {} commands", after - before, outcome.commands);
         assert!(after - before <= 10, "{} maps read", after - before);
+        assert_eq!((outcome.failed, outcome.doubled), (0, 0), "{outcome:?}");
+    })
+    .await;
+}
+
+/// Proxies in front of a trio's sentinels, which count what the client asks of them.
+async fn counted(trio: &SentinelTrio) -> (Vec<Proxy>, Arc<AtomicUsize>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let mut proxies = Vec::new();
+    for sentinel in trio.sentinels() {
+        let proxy = Proxy::start(sentinel).await.unwrap();
+        let counter = Arc::clone(&asked);
+        let count = move |_id, bytes: &mut bytes::BytesMut| {
+            let name = b"$8\r\nSENTINEL\r\n";
+            let reads = bytes.windows(name.len()).filter(|word| word == name).count();
+            counter.fetch_add(reads, Ordering::Relaxed);
+        };
+        proxy.handle().set(Direction::ToServer, Rules::new().edit(count));
+        proxies.push(proxy);
+    }
+    (proxies, asked)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_tasks_ask_sentinels_little_through_a_failover() {
+    for_each_server("client::topologies::few_questions", |kind| async move {
+        if !kind.has(Feature::Sentinel) {
+            return;
+        }
+        let options = SentinelOptions::default().down_after(Duration::from_millis(500));
+        let trio = SentinelTrio::start(&kind, options).await.unwrap();
+        let (proxies, asked) = counted(&trio).await;
+        let fronts: Vec<String> = proxies.iter().map(|proxy| proxy.addr().to_string()).collect();
+        let url = format!("redis+sentinel://{}/{}", fronts.join(","), trio.name());
+        let client = Client::connect(url).await.unwrap();
+        until("every sentinel is heard", async || client.health().unheard_sentinels.is_empty()).await;
+        let load = Load::start(&client, "crowd", 1000);
+        load.goes_on().await;
+        let before = asked.load(Ordering::Relaxed);
+        assert!(before > 0, "the client asked where the primary is to begin with");
+        let old = trio.primary().await.unwrap();
+        trio.nodes().kill(old).await.unwrap();
+        trio.wait_for_new_primary(old).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let asked = asked.load(Ordering::Relaxed) - before;
+        let outcome = load.finish(&client).await;
+        println!("{kind}: sentinels were asked {asked} times, {} commands", outcome.commands);
+        assert!(asked <= 10, "{asked} questions");
         assert_eq!((outcome.failed, outcome.doubled), (0, 0), "{outcome:?}");
     })
     .await;

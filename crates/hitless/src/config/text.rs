@@ -22,26 +22,14 @@ impl Config {
         let value = value.trim();
         match name {
             "mode" => {
-                self.mode = match_word(
-                    value,
-                    &[("auto", Mode::Auto), ("disabled", Mode::Disabled), ("enabled", Mode::Enabled)],
-                )
-                .ok_or_else(|| bad("auto, enabled or disabled"))?;
+                self.mode = match_word(value, &MODES).ok_or_else(|| bad("auto, enabled or disabled"))?;
             }
             "endpoint_type" => {
                 self.endpoint_type = value.parse().map_err(|_unknown| bad(EndpointType::WORDS))?;
             }
             "log_level" => {
-                self.log_level = match_word(
-                    value,
-                    &[
-                        ("error", LogLevel::Error),
-                        ("warn", LogLevel::Warn),
-                        ("info", LogLevel::Info),
-                        ("debug", LogLevel::Debug),
-                    ],
-                )
-                .ok_or_else(|| bad("error, warn, info or debug"))?;
+                self.log_level =
+                    match_word(value, &LOG_LEVELS).ok_or_else(|| bad("error, warn, info or debug"))?;
             }
             "relaxed_timeout" => self.relaxed_timeout = duration(value).ok_or_else(|| bad(DURATION))?,
             "handoff_timeout" => self.handoff_timeout = duration(value).ok_or_else(|| bad(DURATION))?,
@@ -69,13 +57,64 @@ impl Config {
         }
         Ok(true)
     }
+
+    /// The settings that differ from their defaults, as names without `maint_` and as text that [`set`](Self::set) reads.
+    ///
+    /// A cut channel of the name `off` cannot be written as text: it means none there.
+    ///
+    /// ```
+    /// use evenkeel_hitless::{Config, Mode};
+    ///
+    /// assert_eq!(Config::new().mode(Mode::Enabled).to_text(), [("mode", "enabled".to_owned())]);
+    /// ```
+    pub fn to_text(&self) -> Vec<(&'static str, String)> {
+        let all = |config: &Self| {
+            [
+                ("mode", word_of(config.mode, &MODES)),
+                ("endpoint_type", config.endpoint_type.to_string()),
+                ("relaxed_timeout", text_of(config.relaxed_timeout)),
+                ("handoff_timeout", text_of(config.handoff_timeout)),
+                ("max_handoff_retries", config.max_handoff_retries.to_string()),
+                ("max_workers", config.max_workers.to_string()),
+                ("handoff_queue_size", config.handoff_queue_size.to_string()),
+                ("post_handoff_relaxed_duration", text_of(config.post_handoff_relaxed_duration)),
+                ("log_level", word_of(config.log_level, &LOG_LEVELS)),
+                ("circuit_breaker_failure_threshold", config.circuit_breaker_failure_threshold.to_string()),
+                ("circuit_breaker_reset_timeout", text_of(config.circuit_breaker_reset_timeout)),
+                ("circuit_breaker_max_requests", config.circuit_breaker_max_requests.to_string()),
+                ("cut_channel", config.cut_channel.clone().unwrap_or_else(|| "off".to_owned())),
+            ]
+        };
+        let pairs = all(self).into_iter().zip(all(&Self::new()));
+        pairs.filter(|(mine, usual)| mine != usual).map(|(mine, _)| mine).collect()
+    }
 }
+
+const MODES: [(&str, Mode); 3] =
+    [("auto", Mode::Auto), ("disabled", Mode::Disabled), ("enabled", Mode::Enabled)];
+
+const LOG_LEVELS: [(&str, LogLevel); 4] = [
+    ("error", LogLevel::Error),
+    ("warn", LogLevel::Warn),
+    ("info", LogLevel::Info),
+    ("debug", LogLevel::Debug),
+];
 
 const DURATION: &str = "a duration with its unit, such as 10s or 500ms";
 const COUNT: &str = "a whole number";
 
 fn duration(text: &str) -> Option<Duration> {
     humantime::parse_duration(text).ok()
+}
+
+/// A duration without spaces, exact to the nanosecond.
+fn text_of(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string().replace(' ', "")
+}
+
+fn word_of<T: Copy + PartialEq>(meaning: T, words: &[(&str, T)]) -> String {
+    let word = words.iter().find(|(_, known)| *known == meaning);
+    word.map_or_else(String::new, |(word, _)| (*word).to_owned())
 }
 
 fn match_word<T: Copy>(value: &str, words: &[(&str, T)]) -> Option<T> {
@@ -121,6 +160,31 @@ mod tests {
             .circuit_breaker_max_requests(1)
             .cut_channel(None);
         assert_eq!(config, expected);
+    }
+
+    #[test]
+    fn what_is_written_as_text_is_read_again() {
+        assert_eq!(Config::new().to_text(), []);
+        let config = Config::new()
+            .mode(Mode::Disabled)
+            .endpoint_type(EndpointType::None)
+            .relaxed_timeout(Duration::new(61, 1_500_001))
+            .handoff_timeout(Duration::from_millis(1))
+            .max_handoff_retries(1)
+            .max_workers(7)
+            .handoff_queue_size(70)
+            .post_handoff_relaxed_duration(Duration::from_secs(3599))
+            .log_level(LogLevel::Info)
+            .circuit_breaker_failure_threshold(9)
+            .circuit_breaker_reset_timeout(Duration::from_micros(3))
+            .circuit_breaker_max_requests(8)
+            .cut_channel(None);
+        let mut read = Config::new();
+        for (name, value) in config.to_text() {
+            assert_eq!(read.set(&format!("maint_{name}"), &value), Ok(true), "{name}={value}");
+        }
+        assert_eq!(read, config);
+        assert_eq!(config.to_text().len(), 13);
     }
 
     #[test]

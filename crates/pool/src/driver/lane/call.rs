@@ -226,7 +226,17 @@ impl<L: Borrow<Lane>> LaneCall<L> {
 }
 
 impl<L: Borrow<Lane>> Drop for LaneCall<L> {
+    #[inline]
     fn drop(&mut self) {
+        if self.state != State::Spent {
+            self.give_up();
+        }
+    }
+}
+
+impl<L: Borrow<Lane>> LaneCall<L> {
+    /// Nobody waits any more.
+    fn give_up(&mut self) {
         let waker = match self.state {
             State::Fresh | State::Spent | State::Unplaced => None,
             State::InLine => self.shared().queue.lock().leave_line(self.ticket.in_line()),
