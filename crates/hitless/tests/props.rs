@@ -156,12 +156,7 @@ proptest! {
         let mut force = InForce::default();
         for step in steps {
             match step {
-                Step::Tell(input) => {
-                    if let Input::Closed { conn } = &input {
-                        force.relaxed.remove(&Scope::Conn(*conn));
-                    }
-                    engine.handle_input(now, input);
-                }
+                Step::Tell(input) => engine.handle_input(now, input),
                 Step::Drain(endpoint, within) => {
                     engine.handle_input(now, Input::Drain { endpoint, deadline: now + within });
                 }

@@ -231,8 +231,9 @@ impl HandoffEngine {
 
     fn closed(&mut self, now: Instant, id: ConnId) {
         let Some(conn) = self.conns.remove(&id) else { return };
-        if self.ledger.forget(&Scope::Conn(id)) {
+        if let Some(restore) = self.ledger.forget(&Scope::Conn(id)) {
             self.metrics.unrelaxed(crate::Family::Handoff);
+            self.act(restore);
         }
         for handoff in self.handoffs.values_mut() {
             handoff.told_early.remove(&id);

@@ -33,9 +33,10 @@ impl Ledger {
         })
     }
 
-    /// Forgets a scope without a word: nobody is left to be restored.
-    pub(crate) fn forget(&mut self, scope: &Scope) -> bool {
-        self.scopes.remove(scope).is_some()
+    /// Ends all reasons of a scope. A connection that has gone was a lane's, which goes on with another one and would stay
+    /// relaxed for ever.
+    pub(crate) fn forget(&mut self, scope: &Scope) -> Option<Action> {
+        self.scopes.remove(scope).map(|_reasons| Action::Restore { scope: scope.clone() })
     }
 
     pub(crate) fn len(&self) -> usize {
