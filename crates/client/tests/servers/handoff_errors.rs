@@ -1,10 +1,10 @@
-//! Errors inside announced maintenance say so, and those outside do not.
+//! Errors inside announced maintenance say so, and those outside do not; where the inside ends.
 
 use std::time::Duration;
 
 use evenkeel_client::{Client, Error, MaintenanceKind};
 use evenkeel_protocol::{Frame, Limits, Notice};
-use evenkeel_testkit::server::{Audience, EmbeddedServer};
+use evenkeel_testkit::server::{Audience, EmbeddedServer, Move};
 
 const SHORT: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -63,4 +63,20 @@ async fn a_timeout_tells_the_maintenance_that_was_announced() {
         relaxed(&client, false).await;
         assert_eq!(fails(&server, &client).await.maintenance(), None);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_is_lost_after_its_move_leaves_nothing_relaxed() {
+    let server = EmbeddedServer::builder().addresses(2).start().await.unwrap();
+    let client = Client::connect(format!("{}?maint_relaxed_timeout=1s", server.url())).await.unwrap();
+    for (from, to) in [(0, 1), (1, 0)] {
+        let moving = server.move_endpoint(Move::new(from, to, Duration::from_millis(500))).await.unwrap();
+        moving.finished().await.unwrap();
+    }
+    relaxed(&client, true).await;
+    // Within twice the relaxed timeout, so that nothing but the loss ends it.
+    assert!(server.close(Audience::All) > 0);
+    relaxed(&client, false).await;
+    assert_eq!(client.incr("count").await.unwrap(), 1);
+    assert_eq!(fails(&server, &client).await.maintenance(), None);
 }
