@@ -48,6 +48,11 @@ const FAST_FOR: Duration = Duration::from_secs(2);
 const PATIENT_STEP: Duration = Duration::from_millis(50);
 /// Steps while only our own connection died; jittered, because all clients of a dead primary do the same.
 const ALONE_STEP: Duration = Duration::from_millis(100);
+/// The pause before a primary that refuses again is proven again, which doubles up to [`ALONE_STEP`]: it may have called itself
+/// a primary in the very moment in which it stepped down.
+const REFUSED_STEP: Duration = Duration::from_millis(10);
+/// A primary that has refused nothing for so long is taken at its word again.
+const REFUSED_FOR: Duration = Duration::from_secs(1);
 /// Steps in which all sentinels are asked while in doubt and not all of them are heard.
 const SENTINEL_STEP: Duration = Duration::from_millis(250);
 /// Steps in which they are asked in turn while all of them are heard: events tell everything sooner, and a crowd of clients
@@ -135,6 +140,8 @@ pub struct SentinelResolver {
     /// The next `ROLE` poll while in doubt.
     next_step: Instant,
     last_doubt: Option<Instant>,
+    /// Doubts in a row because the primary refused.
+    refusals: u32,
     /// Rounds of questions to the sentinels in this doubt.
     doubt_rounds: usize,
     /// What the failover left to be read is read soon, and only that.
@@ -167,6 +174,7 @@ impl SentinelResolver {
             fast_until: None,
             next_step: now,
             last_doubt: None,
+            refusals: 0,
             doubt_rounds: 0,
             is_settling: false,
             next_ask: now,

@@ -175,7 +175,7 @@ impl SentinelResolver {
         if is_known {
             return;
         }
-        self.doubt(now);
+        self.doubt_refusing(now);
         self.hold(None);
         if let Some(node) = self.nodes.find(endpoint) {
             node.said = Said::Replica { of: of.clone() };

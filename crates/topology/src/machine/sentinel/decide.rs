@@ -1,13 +1,13 @@
 //! Who is the primary, whether writes wait, and what is asked next.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use evenkeel_protocol::Endpoint;
 
 use super::{
     AFTER_CHANGE, ALONE_STEP, FAST_FOR, FAST_STEP, HEARD_STEP, HOLD_LIMIT, Hold, PATIENCE, PATIENT_STEP,
-    Phase, ROUND_WAIT, ROUND_WAIT_MAX, ROUND_WAIT_MAX_ANSWERED, SENTINEL_STEP, SETTLE, SentinelResolver,
-    Settle,
+    Phase, REFUSED_FOR, REFUSED_STEP, ROUND_WAIT, ROUND_WAIT_MAX, ROUND_WAIT_MAX_ANSWERED, SENTINEL_STEP,
+    SETTLE, SentinelResolver, Settle,
     group::Link,
     nodes::{Current, Said},
 };
@@ -159,6 +159,22 @@ impl SentinelResolver {
 
     /// The primary is to be proven anew; every known node and every sentinel is asked.
     pub(super) fn doubt(&mut self, now: Instant) {
+        self.doubt_again(now, ALONE_STEP);
+    }
+
+    /// As [`doubt`](Self::doubt), of a primary that says itself that it is none.
+    pub(super) fn doubt_refusing(&mut self, now: Instant) {
+        if self.last_doubt.is_none_or(|last| last + REFUSED_FOR <= now) {
+            self.refusals = 0;
+        }
+        let step = REFUSED_STEP.saturating_mul(1 << self.refusals.saturating_sub(1).min(8)).min(ALONE_STEP);
+        if self.phase == Phase::Calm {
+            self.refusals += 1;
+        }
+        self.doubt_again(now, step);
+    }
+
+    fn doubt_again(&mut self, now: Instant, pause: Duration) {
         if self.phase != Phase::Calm {
             return;
         }
@@ -167,7 +183,7 @@ impl SentinelResolver {
         for node in self.nodes.iter_mut() {
             node.forget();
         }
-        let soonest = self.last_doubt.map_or(now, |last| last + ALONE_STEP);
+        let soonest = self.last_doubt.map_or(now, |last| last + pause);
         self.next_step = soonest.max(now);
         self.last_doubt = Some(self.next_step);
         self.next_ask = self.next_step;
