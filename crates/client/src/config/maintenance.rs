@@ -57,7 +57,7 @@ impl ConfigBuilder {
     ///     )
     ///     .build()?;
     /// assert!(config.to_string().contains("maint_mode=enabled"));
-    /// # Ok::<(), evenkeel_client::ConfigError>(())
+    /// # Ok::<(), evenkeel_client::Error>(())
     /// ```
     #[expect(clippy::needless_pass_by_value, reason = "given away, as to every other setter of the builder")]
     pub fn maintenance_config(mut self, settings: evenkeel_hitless::Config) -> Self {
