@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{Config, Credentials, Deployment, Secret};
+use super::{Config, Credentials, Deployment, Secret, maintenance::in_url};
 
 /// What stays as it is: RFC 3986's unreserved characters.
 const RESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -117,16 +117,8 @@ impl Config {
                 push("tls_insecure", "true");
             }
         }
-        // A variable's name becomes that of the URL's setting; of two words about one setting the later one counts.
-        let in_url = |key: &str| {
-            let lower = key.to_ascii_lowercase();
-            lower.strip_prefix("evenkeel_").map_or_else(|| lower.clone(), str::to_owned)
-        };
-        for (index, (key, value)) in self.maintenance.iter().enumerate() {
-            let key = in_url(key);
-            if !self.maintenance.iter().skip(index + 1).any(|(later, _)| in_url(later) == key) {
-                push(&key, value);
-            }
+        for (key, value) in &self.maintenance {
+            push(&in_url(key), value);
         }
         query.extend(sentinel_password.map(|text| ("sentinel_password".to_owned(), text)));
         if unix {

@@ -114,6 +114,7 @@ impl Variables {
                 if let Some(text) = self.get(URL) {
                     url::apply(&mut config, text).map_err(|error| error.at(Origin::Variable(URL)))?;
                     config.origin = Origin::Variable(URL);
+                    config.read_maintenance()?;
                     if config.credentials.password.is_some() {
                         config.password_origin = Origin::Variable(URL);
                     }
@@ -155,7 +156,9 @@ impl Variables {
                 .map(|&variable| Warning::OtherMode { variable, mode }),
         );
         self.password(&mut config)?;
-        config.maintenance.extend(self.maintenance);
+        for (key, value) in self.maintenance {
+            config.set_maintenance(key, value);
+        }
         builder::check(&config)?;
         Ok(config)
     }

@@ -34,10 +34,7 @@ impl fmt::Debug for HookList {
 impl ConfigBuilder {
     /// A setting of the handoff engine by its name without `maint_`, as `("relaxed_timeout", "10s")`.
     pub fn maintenance(mut self, key: impl AsRef<str>, value: impl Into<String>) -> Self {
-        let key = format!("maint_{}", key.as_ref());
-        // Said again: the later word counts, and a URL has no room for both.
-        self.config.maintenance.retain(|(known, _)| *known != key);
-        self.config.maintenance.push((key, value.into()));
+        self.config.set_maintenance(format!("maint_{}", key.as_ref()), value.into());
         self
     }
 
@@ -72,14 +69,34 @@ impl ConfigBuilder {
     }
 }
 
+/// A setting's name as a URL has it: `maint_...`, whatever source it came from.
+pub(super) fn in_url(key: &str) -> String {
+    let lower = key.to_ascii_lowercase();
+    lower.strip_prefix("evenkeel_").map_or_else(|| lower.clone(), str::to_owned)
+}
+
 impl Config {
-    /// The handoff engine's settings in force.
-    pub(crate) fn handoff_settings(&self) -> Result<Settings, ConfigError> {
-        let wrong = |origin, error| ConfigError::new(origin, Problem::Maintenance(error));
+    /// Takes a setting by its name in any source. Said again, the later word counts: a URL has no room for both.
+    pub(super) fn set_maintenance(&mut self, key: String, value: String) {
+        let name = in_url(&key);
+        self.maintenance.retain(|(known, _)| in_url(known) != name);
+        self.maintenance.push((key, value));
+    }
+
+    /// The settings as they were given, each read for itself.
+    pub(super) fn read_maintenance(&self) -> Result<evenkeel_hitless::Config, ConfigError> {
         let mut config = evenkeel_hitless::Config::new();
         for (key, value) in &self.maintenance {
-            config.set(key, value).map_err(|error| wrong(self.origin_of(key), error))?;
+            config
+                .set(key, value)
+                .map_err(|error| ConfigError::new(self.origin_of(key), Problem::Maintenance(error)))?;
         }
+        Ok(config)
+    }
+
+    /// The handoff engine's settings in force.
+    pub(crate) fn handoff_settings(&self) -> Result<Settings, ConfigError> {
+        let config = self.read_maintenance()?;
         let protocol = match self.protocol() {
             ProtocolVersion::Resp2 => Protocol::Resp2,
             ProtocolVersion::Auto | ProtocolVersion::Resp3 => Protocol::Resp3,
@@ -88,7 +105,8 @@ impl Config {
             // A rule may be broken by several settings together.
             let mut origins = self.maintenance.iter().map(|(key, _)| self.origin_of(key));
             let first = origins.next().unwrap_or(self.origin);
-            wrong(if origins.all(|origin| origin == first) { first } else { self.origin }, error)
+            let origin = if origins.all(|origin| origin == first) { first } else { self.origin };
+            ConfigError::new(origin, Problem::Maintenance(error))
         })
     }
 
@@ -125,6 +143,10 @@ mod tests {
         assert!(error.contains("EVENKEEL_MAINT_MOOD"), "{error}");
         let error = Config::from_vars([("EVENKEEL_MAINT_MODE", "on")]).unwrap_err().to_string();
         assert!(error.starts_with("the environment: EVENKEEL_MAINT_MODE=on is wrong"), "{error}");
+        // A wrong word is told, whether or not a later one replaces it.
+        let vars = [("REDIS_URL", "redis://h?maint_mode=maybe"), ("EVENKEEL_MAINT_MODE", "auto")];
+        let error = Config::from_vars(vars).unwrap_err().to_string();
+        assert!(error.starts_with("REDIS_URL: maint_mode=maybe is wrong"), "{error}");
         let vars = [("REDIS_URL", "redis://h"), ("EVENKEEL_MAINT_RELAXED_TIMEOUT", "0s")];
         let error = Config::from_vars(vars).unwrap_err().to_string();
         assert!(error.starts_with("the environment: relaxed_timeout must be"), "{error}");
@@ -151,6 +173,7 @@ mod tests {
         let vars =
             [("REDIS_URL", "redis://h?maint_relaxed_timeout=5s"), ("EVENKEEL_MAINT_RELAXED_TIMEOUT", "7s")];
         let config = Config::from_vars(vars).unwrap();
+        assert_eq!(config.maintenance().len(), 1);
         let shown = config.to_string();
         assert!(shown.ends_with("maint_relaxed_timeout=7s") && !shown.contains("5s"), "{shown}");
         let read = shown.parse::<Config>().unwrap().handoff_settings().unwrap();

@@ -16,6 +16,7 @@ use super::{
     Config, Credentials, Deployment, Origin, Secret, Tls, builder,
     defaults::{PORT, SENTINEL_PORT},
     error::{ConfigError, Problem},
+    maintenance::in_url,
     nodes,
     value::Value,
 };
@@ -251,8 +252,8 @@ impl Query {
     /// Settings that are no single value. Those of sentinels are unknown elsewhere.
     fn set_other(config: &mut Config, key: &str, value: &str) -> Result<Cow<'static, str>, Problem> {
         if key.starts_with("maint_") {
-            config.maintenance.push((key.to_owned(), value.to_owned()));
-            return Ok(key.to_owned().into());
+            config.set_maintenance(key.to_owned(), value.to_owned());
+            return Ok(in_url(key).into());
         }
         let text = || value.to_owned();
         let needs_tls = Problem::Wrong { why: "needs TLS: write rediss:// in front" };
