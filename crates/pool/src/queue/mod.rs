@@ -3,8 +3,14 @@
 //! One short lock covers taking a completion slot and appending the bytes, so the order of bytes is the order of slots.
 //! Everything here is plain data: it holds wakers but never waits, and the clock comes in as an argument.
 
+mod batch;
+mod completion;
 mod order;
+mod outcome;
 mod queue_state;
+mod unit;
 
-pub(crate) use queue_state::{Append, Batch, Queue, QueueLimits, Sent, Ticket, Unit};
-pub use queue_state::{Failure, Outcome};
+pub(crate) use batch::{Batch, Sent};
+pub use outcome::{Failure, Outcome};
+pub(crate) use queue_state::{Append, Queue, QueueLimits, Ticket};
+pub(crate) use unit::Unit;

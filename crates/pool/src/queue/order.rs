@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::BytesMut;
 
-use super::queue_state::{Entry, MANY_SLOTS};
+use super::{queue_state::Entry, unit::MANY_SLOTS};
 
 /// A command that waits in wire form; large arguments are copied, since waiting is rare and short.
 #[derive(Debug)]

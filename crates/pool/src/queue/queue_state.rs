@@ -7,16 +7,16 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use evenkeel_protocol::{Command, Reply, Slot};
+use evenkeel_protocol::Reply;
 use slab::Slab;
 
-use super::order::{Deferred, Order};
-
-/// Stands for commands without a key: they keep their order among themselves.
-const NO_SLOT: u16 = u16::MAX;
-
-/// Stands for units whose commands have different slots: nothing may pass them, and they pass nothing.
-pub(super) const MANY_SLOTS: u16 = u16::MAX - 1;
+use super::{
+    batch::{Batch, Sent},
+    completion::{Completion, Parts, State},
+    order::{Deferred, Order},
+    outcome::{Failure, Outcome, is_error},
+    unit::{MANY_SLOTS, Unit},
+};
 
 /// What a lane may hold.
 #[derive(Clone, Copy, Debug)]
@@ -52,62 +52,6 @@ impl Ticket {
     }
 }
 
-/// Why a command has no reply. Whether the server may have run it is part of each.
-#[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// The lane was closed before the command was written whole: not executed.
-    Closed,
-    /// The connection ended, or the lane was closed, after the command was written: unknown.
-    Lost,
-    /// The deadline passed before the command was written whole: not executed.
-    TimedOutUnsent,
-    /// The deadline passed after the command was written: unknown.
-    TimedOutSent,
-    /// The queue was full for as long as the command might wait: not executed.
-    Full,
-}
-
-/// What became of a command.
-#[non_exhaustive]
-#[derive(Debug)]
-pub enum Outcome {
-    /// The server's reply.
-    Reply(Reply),
-    /// The replies to a unit of several commands, in order.
-    Replies(Vec<Reply>),
-    /// None will come.
-    Failed(Failure),
-    /// The connection ended before the reply; the command may go again at its old place.
-    MayResend,
-}
-
-impl Outcome {
-    /// It says of a command that it did not run, or may say so of one of several.
-    #[inline]
-    pub(crate) fn may_be_refused(&self) -> bool {
-        match self {
-            Self::Reply(reply) => is_error(reply),
-            Self::Replies(replies) => replies.iter().any(is_error),
-            Self::Failed(failure) => *failure == Failure::Closed,
-            Self::MayResend => false,
-        }
-    }
-
-    /// The server says of it, or of a part of it, that it did not run because of the server's own state.
-    fn is_refused(&self) -> bool {
-        match self {
-            Self::Reply(reply) => again::is_refusal(reply),
-            Self::Replies(replies) => replies.iter().any(again::is_refusal),
-            Self::Failed(_) | Self::MayResend => false,
-        }
-    }
-}
-
-fn is_error(reply: &Reply) -> bool {
-    reply.as_bytes().first() == Some(&b'-')
-}
-
 /// What [`Queue::append`] did.
 #[derive(Debug)]
 pub(crate) enum Append {
@@ -119,59 +63,6 @@ pub(crate) enum Append {
     Closed,
 }
 
-/// Commands that stay together on the wire, with what the queue must know of them: found out before its lock is taken.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Unit<'a> {
-    commands: &'a [Command],
-    len: usize,
-    slot: u16,
-    marks: Marks,
-}
-
-impl<'a> Unit<'a> {
-    #[inline]
-    pub(crate) fn of(commands: &'a [Command]) -> Self {
-        // Nearly all are alone.
-        if let [command] = commands {
-            let slot = command.slot().map_or(NO_SLOT, Slot::number);
-            return Self { commands, len: command.encoded_len(), slot, marks: Marks::of(commands) };
-        }
-        Self {
-            commands,
-            len: commands.iter().map(Command::encoded_len).sum(),
-            slot: slot_of(commands),
-            marks: Marks::of(commands),
-        }
-    }
-}
-
-/// What a unit may do, and what may be done with it; one byte, so that a place is no larger than it must be.
-#[derive(Clone, Copy, Debug)]
-struct Marks(u8);
-
-impl Marks {
-    const WRITES: u8 = 1;
-    const RESENDABLE: u8 = 1 << 1;
-
-    fn of(commands: &[Command]) -> Self {
-        let writes = if commands.iter().any(Command::may_write) { Self::WRITES } else { 0 };
-        let resendable = if commands.iter().all(Command::may_run_twice) { Self::RESENDABLE } else { 0 };
-        Self(writes | resendable)
-    }
-
-    fn may_write(self) -> bool {
-        self.0 & Self::WRITES != 0
-    }
-
-    fn may_resend(self) -> bool {
-        self.0 & Self::RESENDABLE != 0
-    }
-
-    fn without_resend(self) -> Self {
-        Self(self.0 & !Self::RESENDABLE)
-    }
-}
-
 /// One command or unit in the order.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
@@ -180,120 +71,6 @@ pub(super) struct Entry {
     pub(super) slot: u16,
     pub(super) may_write: bool,
     replies: u32,
-}
-
-/// One reply that is owed: a command has a token, a unit one for each of its commands, side by side.
-///
-/// It only names the place, where everything else is known: bytes, slot, caller. So a token is small, and a place lives as
-/// long as its tokens do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Sent {
-    index: u32,
-    /// The end of the place's number in the order: a token of another command never fits by mistake.
-    mark: u32,
-}
-
-impl Sent {
-    fn new(index: u32, seq: u64) -> Self {
-        Self { index, mark: seq as u32 }
-    }
-}
-
-/// Bytes that the I/O task takes at once; the tokens go to its FIFO at the same time.
-#[derive(Debug, Default)]
-pub(crate) struct Batch {
-    pub(crate) bytes: BytesMut,
-    /// Large arguments with the place in `bytes` where each belongs.
-    pub(crate) shared: Vec<(usize, Bytes)>,
-    /// Where the batch begins in the stream of bytes of its connection.
-    pub(crate) base: u64,
-    /// Where it ends.
-    pub(crate) end: u64,
-}
-
-impl Batch {
-    /// All bytes in one piece, large arguments copied in; for the rare cases in which commands are taken apart.
-    fn join(&mut self) -> BytesMut {
-        let mut joined = BytesMut::new();
-        let mut from = 0;
-        for (at, shared) in self.shared.drain(..) {
-            joined.extend_from_slice(self.bytes.get(from..at).unwrap_or_default());
-            joined.extend_from_slice(&shared);
-            from = at;
-        }
-        joined.extend_from_slice(self.bytes.get(from..).unwrap_or_default());
-        self.bytes.clear();
-        joined
-    }
-}
-
-#[derive(Debug)]
-enum State {
-    /// On its way.
-    Waiting(Option<Waker>),
-    Done(Outcome),
-    /// The caller is gone; the place stays until the reply is in.
-    Abandoned,
-    /// The caller has been told that it did not run, and keeps its place until it goes elsewhere.
-    Refused,
-}
-
-#[derive(Debug)]
-struct Completion {
-    seq: u64,
-    state: State,
-    /// In milliseconds, and stamped by the first tick that sees the command: 0 before.
-    deadline: u32,
-    timeout: u32,
-    bytes: u32,
-    slot: u16,
-    marks: Marks,
-    /// A switch counted this reply: later commands of the slot wait for it.
-    owed: bool,
-    /// The replies of a unit that are in, while more are owed.
-    parts: Option<Box<Parts>>,
-}
-
-impl Completion {
-    fn is_of(&self, slot: u16) -> bool {
-        self.slot == slot || self.slot == MANY_SLOTS
-    }
-
-    fn may_be_refused(&self) -> bool {
-        match &self.state {
-            State::Done(outcome) => outcome.may_be_refused(),
-            State::Waiting(_) | State::Refused => true,
-            // Nobody sends it again.
-            State::Abandoned => false,
-        }
-    }
-}
-
-impl Completion {
-    /// Tells the caller; true when nobody waits any more and the place is free.
-    fn tell(&mut self, outcome: Outcome, wakers: &mut Vec<Waker>) -> bool {
-        match &mut self.state {
-            State::Waiting(waker) => {
-                wakers.extend(waker.take());
-                self.state = State::Done(outcome);
-                false
-            }
-            State::Abandoned => true,
-            // A deadline was faster than the reply: the caller has been told, and its reply is let go.
-            State::Done(_) | State::Refused => false,
-        }
-    }
-
-    /// Replies that its command or unit gets in all.
-    fn replies(&self) -> u32 {
-        self.parts.as_ref().map_or(1, |parts| parts.owed + parts.replies.len() as u32)
-    }
-}
-
-#[derive(Debug)]
-struct Parts {
-    owed: u32,
-    replies: Vec<Reply>,
 }
 
 /// The queue of one lane.
@@ -810,18 +587,6 @@ impl Queue {
             self.finish(index, seq, Failure::Lost, wakers);
         }
     }
-}
-
-/// The slot that orders a unit.
-fn slot_of(unit: &[Command]) -> u16 {
-    // A transaction belongs to the slot of what it holds.
-    let whole = unit.len() > 1;
-    let mut slots = unit
-        .iter()
-        .filter(|command| !(whole && command.is_bracket()))
-        .map(|command| command.slot().map_or(NO_SLOT, Slot::number));
-    let first = slots.next().unwrap_or(NO_SLOT);
-    if slots.all(|slot| slot == first) { first } else { MANY_SLOTS }
 }
 
 mod again;

@@ -3,31 +3,9 @@
 use std::task::Waker;
 
 use bytes::BytesMut;
-use evenkeel_protocol::{Command, Refusal, Reply};
+use evenkeel_protocol::Command;
 
 use super::{Deferred, Entry, Failure, Outcome, Queue, State, Ticket};
-
-/// Whether the server says that it did not run a command because of its own state. Every reply is asked, and nearly none is an
-/// error.
-#[inline]
-pub(super) fn is_refusal(reply: &Reply) -> bool {
-    reply.as_bytes().first() == Some(&b'-') && says_so(reply)
-}
-
-#[cold]
-fn says_so(reply: &Reply) -> bool {
-    let refusal = reply.error().as_ref().and_then(Refusal::parse);
-    matches!(
-        refusal,
-        Some(
-            Refusal::Loading
-                | Refusal::MasterDown
-                | Refusal::NoReplicas
-                | Refusal::ReadOnly
-                | Refusal::Redirect { .. }
-        )
-    )
-}
 
 impl Queue {
     /// Whoever had this place does not come back: what waited for the decision goes on.

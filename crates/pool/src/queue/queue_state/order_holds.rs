@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use evenkeel_protocol::Command;
 use proptest::{prelude::*, sample::Index};
 
 use super::*;

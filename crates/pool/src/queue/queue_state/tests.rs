@@ -5,6 +5,8 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use evenkeel_protocol::Command;
+
 use super::*;
 
 #[derive(Default)]
