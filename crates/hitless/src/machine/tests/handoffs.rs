@@ -1,7 +1,6 @@
 //! MOVING, drains and topology handoffs.
 
 use super::*;
-use crate::HandoffCause;
 
 #[test]
 fn one_announcement_moves_every_connection_of_the_endpoint_within_the_jitter() {
@@ -72,66 +71,6 @@ fn dials_go_to_the_target_until_the_window_ends_and_then_by_the_name_again() {
     assert_eq!(script.redirects().len(), 1);
     script.until(15_000);
     assert_eq!(script.redirects(), []);
-}
-
-#[test]
-fn a_moved_connection_is_relaxed_for_twice_the_timeout() {
-    let mut script = Script::open(1);
-    script.hear(0, &at(1, OLD), moving(1, 1, Some(NEW)));
-    script.until(100);
-    script.switched(110, 1, moved(2, NEW));
-    script.closed(111, 1);
-    script.until(60_000);
-    let (endpoint, conn) = (Scope::Endpoint(ep(NAME)), Scope::Conn(ConnId(2)));
-    assert_eq!(
-        script.relaxed(),
-        [
-            (0, "relax", endpoint.clone()),
-            (110, "relax", conn.clone()),
-            (3_000, "restore", endpoint),
-            (20_110, "restore", conn),
-        ]
-    );
-}
-
-#[test]
-fn what_a_moved_connection_relaxed_is_restored_when_it_goes() {
-    // Lost within its tail: its lane goes on with another connection.
-    let mut script = Script::open(1);
-    script.hear(0, &at(1, OLD), moving(1, 1, Some(NEW)));
-    script.until(100);
-    script.switched(110, 1, moved(2, NEW));
-    script.closed(111, 1);
-    script.until(5_000);
-    script.closed(5_000, 2);
-    script.input(5_010, Input::Opened { origin: at(3, NEW) });
-    // And moved again within it.
-    script.hear(6_000, &at(3, NEW), moving(2, 1, Some(OLD)));
-    script.until(6_100);
-    script.switched(6_110, 3, moved(4, OLD));
-    script.closed(6_120, 3);
-    script.hear(8_000, &moved(4, OLD), moving(3, 1, Some(NEW)));
-    script.until(8_100);
-    script.switched(8_110, 4, moved(5, NEW));
-    script.closed(8_120, 4);
-    script.until(60_000);
-    let of_conns: Vec<_> = script
-        .relaxed()
-        .into_iter()
-        .filter_map(|(at, what, scope)| match scope {
-            Scope::Conn(conn) => Some((at, what, conn.0)),
-            _ => None,
-        })
-        .collect();
-    let expected = [
-        (110, "relax", 2),
-        (5_000, "restore", 2),
-        (6_110, "relax", 4),
-        (8_110, "relax", 5),
-        (8_120, "restore", 4),
-        (28_110, "restore", 5),
-    ];
-    assert_eq!(of_conns, expected);
 }
 
 #[test]
@@ -278,108 +217,6 @@ fn no_more_dials_at_once_than_workers_and_no_more_waiting_than_the_queue() {
 }
 
 #[test]
-fn without_an_address_the_name_is_asked_and_its_new_address_taken() {
-    let mut script = Script::open(2);
-    script.hear(0, &at(1, OLD), moving(1, 15, None));
-    let asked = |script: &Script| script.count(|action| matches!(action, Action::AskDns { .. }));
-    assert_eq!(asked(&script), 1);
-    let answer = |to: &[&str]| Input::DnsAnswer {
-        name: "cache.test".into(),
-        addresses: to.iter().map(|&text| ip(text)).collect(),
-    };
-    script.input(10, answer(&["10.0.0.1"]));
-    script.until(1_100);
-    assert_eq!(asked(&script), 2);
-    script.input(1_110, answer(&[]));
-    script.until(2_150);
-    script.input(2_150, answer(&["10.0.0.1", "10.0.0.2"]));
-    let to = format!("{NAME} at 10.0.0.2");
-    assert_eq!(script.moves(), [(2_150, 1, to.clone()), (2_150, 2, to)]);
-    // Nobody needs the name any more.
-    script.switched(2_160, 1, at(11, NEW));
-    script.switched(2_160, 2, at(12, NEW));
-    let before = asked(&script);
-    script.until(20_000);
-    assert!(asked(&script) <= before + 1);
-    assert_eq!(script.moves().len(), 2);
-}
-
-#[test]
-fn without_an_address_and_without_news_from_dns_it_goes_by_the_name_at_half_the_grace() {
-    let mut script = Script::open(1);
-    script.hear(0, &at(1, OLD), moving(1, 3, None));
-    script.until(3_000);
-    let moves = script.moves();
-    assert_eq!(moves.len(), 1);
-    assert!((1_350..=1_500).contains(&moves[0].0), "{moves:?}");
-    assert_eq!((moves[0].1, moves[0].2.as_str()), (1, NAME));
-}
-
-#[test]
-fn a_name_that_leads_back_is_met_by_one_connection_and_not_by_all() {
-    let mut script = Script::open(8);
-    script.hear(0, &at(2, OLD), moving(1, 3, None));
-    while script.moves().is_empty() {
-        script.until(script.now + 1);
-    }
-    let first = script.now;
-    // The retiring server says while the connection is being made that it is still itself.
-    script.hear_as(first + 2, &at(20, OLD), true, moving(1, 2, None));
-    script.switched(first + 3, 1, at(20, OLD));
-    script.until(2_849);
-    assert_eq!(script.moved_to(), [(1, NAME.into())]);
-    // One that comes later does not try again either.
-    script.input(2_849, Input::Opened { origin: at(21, OLD) });
-    script.hear(2_849, &at(21, OLD), moving(1, 1, None));
-    script.until(2_850);
-    let quietly: Vec<_> = script.moves()[1..].iter().map(|(_, conn, to)| (*conn, to.clone())).collect();
-    assert_eq!(quietly, [2, 3, 4, 5, 6, 7, 8, 20, 21].map(|conn| (conn, format!("{NAME} quietly"))));
-}
-
-#[test]
-fn a_name_that_leads_elsewhere_is_followed_by_all_once_the_first_has_listened() {
-    let mut script = Script::open(3);
-    script.hear(0, &at(2, OLD), moving(1, 3, None));
-    while script.moves().is_empty() {
-        script.until(script.now + 1);
-    }
-    let first = script.now;
-    script.switched(first + 2, 1, at(20, NEW));
-    script.until(first + 21);
-    assert_eq!(script.moves().len(), 1);
-    script.until(first + 22);
-    assert_eq!(script.moved_to(), [(1, NAME.into()), (2, NAME.into()), (3, NAME.into())]);
-}
-
-#[test]
-fn a_word_right_behind_the_handshake_holds_the_others_back_too() {
-    let mut script = Script::open(3);
-    script.hear(0, &at(2, OLD), moving(1, 3, None));
-    while script.moves().is_empty() {
-        script.until(script.now + 1);
-    }
-    let first = script.now;
-    script.switched(first + 2, 1, at(20, OLD));
-    script.hear(first + 7, &at(20, OLD), moving(1, 2, None));
-    script.until(2_849);
-    assert_eq!(script.moves().len(), 1);
-}
-
-#[test]
-fn a_name_that_does_not_answer_holds_the_others_up_for_a_moment_only() {
-    let mut script = Script::open(3);
-    script.hear(0, &at(1, OLD), moving(1, 3, None));
-    while script.moves().is_empty() {
-        script.until(script.now + 1);
-    }
-    let first = script.now;
-    script.until(first + 99);
-    assert_eq!(script.moves().len(), 1);
-    script.until(first + 100);
-    assert_eq!(script.moves().len(), 3);
-}
-
-#[test]
 fn the_end_is_told_once_however_many_join_late() {
     let mut script = Script::open(2);
     script.hear(0, &at(1, OLD), moving(1, 15, Some(NEW)));
@@ -457,36 +294,6 @@ fn an_attempt_that_nobody_answers_is_given_up_before_the_close() {
 }
 
 #[test]
-fn a_drain_makes_every_connection_anew_through_the_name() {
-    let mut script = Script::open(2);
-    let deadline = script.instant(10_000);
-    script.input(0, Input::Drain { endpoint: ep(NAME), deadline });
-    script.input(1, Input::Drain { endpoint: ep(NAME), deadline });
-    script.input(
-        5,
-        Input::DnsAnswer { name: "cache.test".into(), addresses: vec![ip("10.0.0.1"), ip("10.0.0.3")] },
-    );
-    assert_eq!(script.moved_to(), [(1, format!("{NAME} at 10.0.0.3")), (2, format!("{NAME} at 10.0.0.3"))]);
-    assert_eq!(
-        script.events(|event| matches!(event, Event::HandoffStarted { cause: HandoffCause::Drain, .. })),
-        1
-    );
-}
-
-#[test]
-fn a_drain_of_one_address_goes_by_it_again_at_once() {
-    let mut script = Script::new();
-    let literal = Origin::new(ConnId(1), ep(OLD), Some(OLD.parse().unwrap()));
-    script.input(0, Input::Opened { origin: literal });
-    let deadline = script.instant(10_000);
-    script.input(0, Input::Drain { endpoint: ep(OLD), deadline });
-    assert_eq!(script.moves(), [(0, 1, OLD.into())]);
-    script.switched(5, 1, Origin::new(ConnId(2), ep(OLD), Some(OLD.parse().unwrap())));
-    script.until(60_000);
-    assert_eq!(script.moves().len(), 1);
-}
-
-#[test]
 fn a_topology_handoff_goes_at_once_and_only_to_its_target() {
     let mut script = Script::new();
     script.input(0, Input::Opened { origin: Origin::new(ConnId(1), ep(OLD), Some(OLD.parse().unwrap())) });
@@ -501,27 +308,6 @@ fn a_topology_handoff_goes_at_once_and_only_to_its_target() {
     }
     script.until(10_000);
     assert!(script.moves().iter().all(|(.., to)| to.starts_with(NEW)), "{:?}", script.moves());
-}
-
-#[test]
-fn an_address_that_leaves_dns_after_migrated_is_left() {
-    let mut script = Script::open(1);
-    script.input(0, Input::Opened { origin: at(2, "10.0.0.9:6379") });
-    script.hear(5_000, &at(1, OLD), migrating(1, &["1"]));
-    script.hear(10_000, &at(1, OLD), migrated(2, &["1"]));
-    let answer = |to: &[&str]| Input::DnsAnswer {
-        name: "cache.test".into(),
-        addresses: to.iter().map(|&text| ip(text)).collect(),
-    };
-    script.input(10_010, answer(&["10.0.0.1", "10.0.0.9"]));
-    // One answer may be a part only; a failed question says nothing.
-    script.input(12_010, answer(&["10.0.0.9"]));
-    script.input(14_010, answer(&[]));
-    assert_eq!(script.moves(), []);
-    script.input(16_010, answer(&["10.0.0.9"]));
-    script.input(16_100, answer(&["10.0.0.9"]));
-    script.until(17_000);
-    assert_eq!(script.moved_to(), [(1, format!("{NAME} at 10.0.0.9"))]);
 }
 
 #[test]
@@ -551,52 +337,6 @@ fn shutdown_leaves_nothing_open() {
 }
 
 #[test]
-fn a_successor_that_is_told_of_another_move_in_its_handshake_takes_part_in_that_one() {
-    let mut script = Script::open(1);
-    script.hear(0, &at(1, OLD), moving(1, 3, None));
-    script.until(1_500);
-    // It lands on a server that is to retire as well, and is told so before it is ready.
-    let landed = at(2, "10.0.0.4:6379");
-    assert!(matches!(
-        script.hear_as(1_510, &landed, true, moving(2, 15, Some(NEW))),
-        Outcome::HandoffStarted(_)
-    ));
-    script.switched(1_511, 1, landed);
-    script.until(2_100);
-    assert_eq!(script.moved_to(), [(1, NAME.into()), (2, NEW.into())]);
-}
-
-#[test]
-fn a_topology_handoff_leaves_alone_what_is_there_already() {
-    let mut script = Script::new();
-    let there = Origin { dialled: ep(NEW), ..Origin::new(ConnId(1), ep(OLD), Some(NEW.parse().unwrap())) };
-    script.input(0, Input::Opened { origin: there });
-    script.input(0, Input::Opened { origin: Origin::new(ConnId(2), ep(OLD), Some(OLD.parse().unwrap())) });
-    let deadline = script.instant(3_000);
-    script.input(0, Input::TopologyHandoff { from: ep(OLD), to: ep(NEW), deadline });
-    assert_eq!(script.moves(), [(0, 2, NEW.into())]);
-}
-
-#[test]
-fn two_handoffs_of_one_endpoint_share_its_workers() {
-    let mut script = Script::with(Config::new(), Sizes { workers: 2, queue: 50 });
-    let other = "10.0.0.8:6379";
-    for conn in 1..=3 {
-        script.input(0, Input::Opened { origin: at(conn, OLD) });
-        script.input(0, Input::Opened { origin: at(10 + conn, other) });
-    }
-    script.hear(0, &at(1, OLD), moving(1, 5, Some(NEW)));
-    script.hear(0, &at(11, other), moving(2, 5, Some("10.0.0.9:6379")));
-    script.until(1_000);
-    assert_eq!(script.moves().len(), 2);
-    for done in 0..6 {
-        let (_, conn, to) = script.moves()[done].clone();
-        script.switched(1_000 + conn, conn, moved(100 + conn, &to));
-        assert_eq!(script.moves().len(), (done + 3).min(6));
-    }
-}
-
-#[test]
 fn a_probe_whose_connection_is_lost_does_not_keep_the_breaker_waiting() {
     let config = Config::new().circuit_breaker_failure_threshold(1).circuit_breaker_max_requests(1);
     let mut script = Script::with(config, Sizes { workers: 8, queue: 85 });
@@ -616,94 +356,6 @@ fn a_probe_whose_connection_is_lost_does_not_keep_the_breaker_waiting() {
     assert_eq!(script.moved_to()[before..], [(1, NEW.into())]);
     script.closed(101_000, 1);
     assert_eq!(script.moved_to()[before + 1..], [(2, NEW.into())]);
-}
-
-#[test]
-fn an_address_that_was_tried_in_vain_is_no_news_and_another_one_is() {
-    let mut script = Script::open(1);
-    script.hear(0, &at(1, OLD), moving(1, 15, None));
-    let answer = |to: &str| Input::DnsAnswer { name: "cache.test".into(), addresses: vec![ip(to)] };
-    script.input(1_000, answer("10.0.0.2"));
-    for ms in (1_100..6_000).step_by(100) {
-        script.failed(ms, 1, MoveError::Unreachable);
-        script.input(ms, answer("10.0.0.2"));
-    }
-    assert_eq!(script.moves().len(), 4, "{:?}", script.moves());
-    script.input(6_000, answer("10.0.0.3"));
-    assert_eq!(script.moves().last(), Some(&(6_000, 1, format!("{NAME} at 10.0.0.3"))));
-}
-
-#[test]
-fn dials_that_were_sent_to_a_server_that_retires_in_turn_are_sent_on() {
-    let third = "10.0.0.3:6379";
-    let mut script = Script::open(1);
-    script.hear(0, &at(1, OLD), moving(1, 15, Some(NEW)));
-    script.until(1_000);
-    script.switched(1_000, 1, moved(2, NEW));
-    script.hear(2_000, &moved(2, NEW), moving(2, 5, Some(third)));
-    let (old, new) = (Some(OLD.parse().unwrap()), Some(NEW.parse().unwrap()));
-    assert_eq!(script.redirects(), [(old, ep(third)), (new, ep(third))]);
-    // Without an address the name is all that is left.
-    script.until(3_000);
-    script.switched(3_000, 2, moved(3, third));
-    script.hear(4_000, &moved(3, third), moving(3, 5, None));
-    assert_eq!(script.redirects(), []);
-}
-
-#[test]
-fn two_servers_that_retire_do_not_send_connections_to_each_other() {
-    let mut script = Script::open(1);
-    script.hear(0, &at(1, OLD), moving(1, 15, Some(NEW)));
-    script.until(600);
-    script.switched(600, 1, moved(2, NEW));
-    // Its target retires in turn, and DNS still knows nothing but the server that it came from.
-    script.hear(1_000, &moved(2, NEW), moving(2, 15, None));
-    let answer = |to: &[&str]| Input::DnsAnswer {
-        name: "cache.test".into(),
-        addresses: to.iter().map(|&text| ip(text)).collect(),
-    };
-    script.input(1_500, answer(&["10.0.0.1"]));
-    script.until(2_000);
-    assert_eq!(script.moved_to(), [(1, NEW.into())]);
-    script.input(2_000, answer(&["10.0.0.1", "10.0.0.3"]));
-    assert_eq!(script.moved_to()[1..], [(2, format!("{NAME} at 10.0.0.3"))]);
-}
-
-#[test]
-fn a_sibling_that_retires_as_well_is_no_better_address() {
-    let mut script = Script::open(1);
-    let sibling = at(2, "10.0.0.5:6379");
-    script.input(0, Input::Opened { origin: sibling.clone() });
-    script.hear(0, &at(1, OLD), moving(1, 15, None));
-    script.hear(0, &sibling, moving(1, 15, None));
-    let answer = |to: &[&str]| Input::DnsAnswer {
-        name: "cache.test".into(),
-        addresses: to.iter().map(|&text| ip(text)).collect(),
-    };
-    script.input(1_000, answer(&["10.0.0.1", "10.0.0.5"]));
-    assert_eq!(script.moves(), []);
-    script.input(2_000, answer(&["10.0.0.1", "10.0.0.5", "10.0.0.6"]));
-    let to = format!("{NAME} at 10.0.0.6");
-    assert_eq!(script.moved_to(), [(1, to.clone()), (2, to)]);
-}
-
-#[test]
-fn a_grace_that_one_connection_was_not_told_is_the_one_that_another_was() {
-    let mut script = Script::open(2);
-    // A late joiner, in its handshake: nothing is left of the second.
-    assert!(matches!(
-        script.hear_as(0, &at(3, OLD), true, moving(1, 0, Some(NEW))),
-        Outcome::HandoffStarted(_)
-    ));
-    script.hear(1, &at(1, OLD), moving(1, 1, Some(NEW)));
-    script.until(52);
-    assert_eq!(script.moved_to().len(), 1, "within the jitter of a second, not of fifteen");
-    script.switched(53, script.moves()[0].1, moved(9, NEW));
-    script.until(1_002);
-    // The close is over: what opens now leads to whom the name names.
-    script.input(1_100, Input::Opened { origin: at(4, OLD) });
-    script.until(1_500);
-    assert!(script.moves().iter().all(|(_, conn, _)| *conn != 4), "{:?}", script.moves());
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! Scripts in, actions out, in virtual milliseconds.
 
+mod by_name;
+mod crossing;
 mod defects;
 mod handoffs;
 mod strangers;
+mod tails;
 mod windows;
 
 use std::{
