@@ -37,7 +37,7 @@ fuzz_target!(|data: &[u8]| {
                     heard.push((reply.as_bytes().clone(), false));
                 }
                 Ok(Some(Incoming::Push(push))) => {
-                    let _push = push.frame().ok().as_ref().and_then(Push::read);
+                    let _push = Push::of(&push);
                     heard.push((push.as_bytes().clone(), true));
                 }
                 Ok(Some(_)) => panic!("neither a reply nor a push"),

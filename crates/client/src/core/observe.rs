@@ -100,7 +100,7 @@ impl Observer {
     }
 
     fn pushed(&self, info: &Arc<ConnInfo>, push: &Reply, during_handshake: bool) {
-        let Some(push) = push.frame().ok().as_ref().and_then(Push::read) else { return };
+        let Ok(Some(push)) = Push::of(push) else { return };
         if matches!(push, Push::Maintenance(_) | Push::MalformedMaintenance(_)) {
             let (info, at) = (Arc::clone(info), clock::now());
             self.tell(Observed::Push { info, push, during_handshake, at });

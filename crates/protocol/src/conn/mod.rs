@@ -35,7 +35,7 @@ pub enum Violation {
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Incoming<T> {
-    /// An out-of-band push; read it with [`Push::read`](crate::Push::read).
+    /// An out-of-band push; read it with [`Push::of`](crate::Push::of).
     Push(Reply),
     /// The reply to the command of this token.
     Reply(T, Reply),

@@ -1,10 +1,12 @@
 //! The measurements behind the pool's choices: how callers hand commands to the task that writes, how they are told of
-//! the reply, whose memory the reply is in, and, against a server, how large a write is, who writes for a lone caller, and
-//! what a lease costs. `decisions [HOST:PORT] [part ...]` prints one table a line at a time; the parts are `hand`,
-//! `replies`, `waves`, `inline` and `leases`, and without any all are printed.
+//! the reply, whose memory the reply is in, and, against a server, how large a write is, who writes for a lone caller, what
+//! a lease costs, and what is left of the cost when a client knows nothing but GET. `decisions [HOST:PORT] [part ...]` prints
+//! one table a line at a time; the parts are `hand`, `replies`, `waves`, `inline`, `leases` and `shape`, and without any all
+//! are printed.
 
 mod inline;
 mod leases;
+mod shape;
 mod waves;
 
 use std::collections::VecDeque;
@@ -279,20 +281,36 @@ fn writes(address: &str) {
     }
 }
 
+/// The runtimes that answers differ by.
+fn runtimes() -> impl Iterator<Item = (String, tokio::runtime::Runtime)> {
+    [0, 1, 2].into_iter().map(|workers: usize| {
+        let (name, mut builder) = if workers == 0 {
+            ("current thread".to_owned(), tokio::runtime::Builder::new_current_thread())
+        } else {
+            (format!("{workers} worker(s)"), tokio::runtime::Builder::new_multi_thread())
+        };
+        (name, builder.worker_threads(workers.max(1)).enable_all().build().expect("a runtime"))
+    })
+}
+
 fn lone(address: &str) {
     println!("us for a command of a lone caller: CPU of the client, and wall");
     println!("{:>16} {:>10} {:>12} {:>12}", "runtime", "writer", "cpu", "wall");
-    for workers in [0, 1, 2] {
-        let mut builder = if workers == 0 {
-            tokio::runtime::Builder::new_current_thread()
-        } else {
-            tokio::runtime::Builder::new_multi_thread()
-        };
-        let runtime = builder.worker_threads(workers.max(1)).enable_all().build().expect("a runtime");
-        let name = if workers == 0 { "current thread".to_owned() } else { format!("{workers} worker(s)") };
+    for (name, runtime) in runtimes() {
         for (writer, by_caller) in [("task", false), ("caller", true)] {
             let (cpu, wall) = runtime.block_on(inline::lone_caller(address, by_caller));
             println!("{name:>16} {writer:>10} {cpu:>12.2} {wall:>12.2}");
+        }
+    }
+}
+
+fn bare(address: &str) {
+    println!("us of CPU for a GET of 64 bytes: a multiplexer that knows GET alone, and Evenkeel");
+    println!("{:>16} {:>10} {:>12} {:>12}", "runtime", "tasks", "GET alone", "Evenkeel");
+    for (name, runtime) in runtimes() {
+        for tasks in [64, 512] {
+            let (sketch, evenkeel) = runtime.block_on(shape::costs(address, tasks));
+            println!("{name:>16} {tasks:>10} {sketch:>12.2} {evenkeel:>12.2}");
         }
     }
 }
@@ -329,5 +347,8 @@ fn main() {
     }
     if wanted("leases") {
         lent(address);
+    }
+    if wanted("shape") {
+        bare(address);
     }
 }

@@ -201,8 +201,7 @@ impl Socket {
         // RESP2 sends pub/sub as arrays; so it answers PING there too, which is no pub/sub.
         let resp2_array = marker == b'*' && !self.info.established.server.resp3;
         if marker == b'>' || resp2_array {
-            let frame = reply.frame().map_err(|_malformed| Ended::Failed)?;
-            match Push::read(&frame) {
+            match Push::of(&reply).map_err(|_malformed| Ended::Failed)? {
                 Some(
                     push @ (Push::Message { .. } | Push::PatternMessage { .. } | Push::Subscription { .. }),
                 ) => return Ok(Arrived::PubSub(push)),

@@ -191,6 +191,22 @@ async fn everything_is_subscribed_again_after_a_loss_and_then_the_gap_is_told() 
 }
 
 #[tokio::test]
+async fn a_push_that_cannot_be_read_costs_the_connection_only_where_it_may_be_a_message() {
+    let broker = Arc::new(Broker::default());
+    let endpoint = broker.listen(Duration::ZERO).await;
+    let (link, diary) = start(&endpoint, LinkConfig::default());
+    link.subscribe(ChannelKind::Channel, ["n"]);
+    diary.hears("confirmed Channel n").await;
+    broker.say(b">4\r\n+MIGRATING\r\n:x\r\n_\r\n_\r\n>2\r\n+NEWS\r\n#x\r\n");
+    broker.publish(b"n", b"after");
+    diary.hears("m n=after").await;
+    assert_eq!((diary.count("gap may_repeat=false"), broker.accepted.load(Ordering::SeqCst)), (0, 1));
+    broker.say(b">3\r\n+message\r\n+n\r\n:x\r\n");
+    diary.hears("gap may_repeat=false").await;
+    assert_eq!(broker.accepted.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
 async fn where_the_cut_cannot_be_made_the_gap_is_told() {
     for trouble in ["off", "publish", "subscribe", "resp2", "for good"] {
         let broker = Arc::new(Broker::default());

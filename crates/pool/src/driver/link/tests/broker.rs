@@ -97,6 +97,13 @@ impl Broker {
         self.state.lock().subscribers.clear();
     }
 
+    /// Says this to every subscriber, word for word.
+    pub(super) fn say(&self, words: &[u8]) {
+        for one in &self.state.lock().subscribers {
+            one.say(words.to_vec());
+        }
+    }
+
     pub(super) fn connections(&self) -> usize {
         self.state.lock().subscribers.len()
     }
