@@ -116,18 +116,45 @@ pub enum Phase {
 enum What {
     Closed,
     Config(ConfigError),
-    CrossSlot { command: &'static str, keys: [String; 2] },
-    Decode { command: &'static str },
-    Dial { origin: Origin, failure: io::ErrorKind },
-    Handshake { step: &'static str, refused: Option<ServerError>, setting: Option<Origin> },
+    CrossSlot {
+        command: &'static str,
+        keys: [String; 2],
+    },
+    Decode {
+        command: &'static str,
+    },
+    Dial {
+        origin: Origin,
+        failure: io::ErrorKind,
+    },
+    Handshake {
+        step: &'static str,
+        why: Option<&'static str>,
+        refused: Option<ServerError>,
+        setting: Option<Origin>,
+    },
     Lost,
     Misused(LaneRefusal),
-    NoPrimary { asked: &'static str },
-    Overloaded { what: &'static str },
+    NoPrimary {
+        asked: &'static str,
+    },
+    Overloaded {
+        what: &'static str,
+    },
     Protocol,
-    Redirect { last: ServerError, retries: u32 },
-    Server { command: &'static str, error: ServerError },
-    Timeout { phase: Phase, after: Duration, origin: Option<Origin> },
+    Redirect {
+        last: ServerError,
+        retries: u32,
+    },
+    Server {
+        command: &'static str,
+        error: ServerError,
+    },
+    Timeout {
+        phase: Phase,
+        after: Duration,
+        origin: Option<Origin>,
+    },
     WrongKind(ResolveError),
 }
 

@@ -292,6 +292,12 @@ settings! {
         handshake_timeout: Duration = defaults::HANDSHAKE_TIMEOUT, "handshake_timeout";
         /// The time between two health checks. Default: 30 s.
         health_interval: Duration = defaults::HEALTH_INTERVAL, "health_interval";
+        /// Whether the server is told who connects: the library's name and version (`CLIENT SETINFO`), and that it follows
+        /// redirections (Valkey's `CLIENT CAPA`). Default: true.
+        ///
+        /// False is for proxies that close a connection at a command they do not know; such a proxy also needs
+        /// `protocol=2`, with which nothing is said before the first command but what credentials and the database need.
+        identity: bool = true, "identity";
         /// Shared connections to each endpoint. Default: 1.
         ///
         /// One multiplexed connection saturates most servers; raise it when one core cannot parse replies fast enough.

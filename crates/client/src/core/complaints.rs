@@ -129,7 +129,7 @@ impl Core {
                 let node = match kept {
                     // What waits at a node that cannot answer and owns nothing any more belongs elsewhere, whatever
                     // the node is called: a dead primary keeps its role when its replica has taken its slots.
-                    Some(node) if owners.contains(&known.endpoint) || node.answers() => node,
+                    Some(node) if owners.contains(&known.endpoint) || node.may_answer() => node,
                     _ if is_primary => Arc::new(Node::start(&self.setup, &known.endpoint)),
                     _ => continue,
                 };
@@ -215,7 +215,13 @@ impl Node {
         self.lanes().first().is_some_and(|lane| lane.readiness() == Readiness::Ready)
     }
 
-    /// Whether what waits here may still be answered.
+    /// Whether what waits here may still be answered: a silent server that takes new connections is slow, and one that
+    /// has handed its slots over says so soon.
+    pub(crate) fn may_answer(&self) -> bool {
+        self.lanes().iter().all(|lane| lane.readiness() == Readiness::Ready && !lane.is_mute())
+    }
+
+    /// Whether it answers as it should.
     pub(crate) fn answers(&self) -> bool {
         self.lanes().iter().all(|lane| lane.readiness() == Readiness::Ready && !lane.is_suspect())
     }

@@ -163,6 +163,10 @@ impl Core {
         }
         let lane = self.routes().all().first().and_then(|node| node.lane(None).cloned());
         let Some(lane) = lane else { return };
+        // Where AUTH went alone the server would have said so.
+        if lane.info().is_none_or(|info| !info.established.server.resp3) {
+            return;
+        }
         let question = Command::new("ACL").arg("GETUSER").arg("default");
         let answer = lane.request(&question, self.config.answer_timeout()).await;
         // A server that does not tell, or does not let us ask, is none that asks for no password.
@@ -255,9 +259,7 @@ fn resolve(
         _ => None,
     };
     let plain = |login: Option<Login>| {
-        let handshake =
-            HandshakeConfig::default().credentials(login).library("evenkeel", env!("CARGO_PKG_VERSION"));
-        dial(config, handshake)
+        dial(config, identified(config, HandshakeConfig::default().credentials(login)))
     };
     let (secure_data, secure_sentinels) = (parts.encryption.data.clone(), parts.encryption.sentinels.clone());
     let data =
@@ -350,6 +352,11 @@ async fn first_routes(config: &Config, setup: &Setup, resolving: &mut Resolving)
     Err(Error::unresolved(asked, last))
 }
 
+/// Names the library, unless that is not wanted.
+fn identified(config: &Config, handshake: HandshakeConfig) -> HandshakeConfig {
+    if config.identity() { handshake.library("evenkeel", env!("CARGO_PKG_VERSION")) } else { handshake }
+}
+
 fn parts(config: &Config) -> Result<Parts, Error> {
     let settings = config.handoff_settings()?;
     let handshake = HandshakeConfig::default()
@@ -362,8 +369,8 @@ fn parts(config: &Config) -> Result<Parts, Error> {
         .client_name(config.client_name().map(str::to_owned))
         .database(config.db())
         // In a cluster MOVED says the same.
-        .redirect(!matches!(config.deployment(), Deployment::Cluster { .. }))
-        .library("evenkeel", env!("CARGO_PKG_VERSION"));
+        .redirect(config.identity() && !matches!(config.deployment(), Deployment::Cluster { .. }));
+    let handshake = identified(config, handshake);
     let encryption = encryption(config)?;
     let pool = usize::from(config.lanes().get()) + config.max_leases();
     let sizes = settings.sizes(pool, config.max_connections());

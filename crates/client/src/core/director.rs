@@ -219,11 +219,9 @@ impl Director {
                     core.events().emit(&Event::Reconnecting { endpoint, attempt, delay });
                 }
             }
-            Report::Suspect(endpoint) => {
-                core.connection_lost(&endpoint);
-                // If it owns nothing any more, nobody else ends what waits for its answers.
-                core.adopt_topology();
-            }
+            Report::Suspect(endpoint) => core.connection_lost(&endpoint),
+            // If it owns nothing any more, nobody else ends what waits for its answers.
+            Report::Mute(_) => core.adopt_topology(),
             _ => {}
         }
     }

@@ -32,11 +32,23 @@ pub(crate) fn dial(error: &DialError, config: &Config) -> Error {
                     let setting = (cause.step == Step::Auth).then(|| config.password_origin());
                     Error::handshake(endpoint.clone(), step, refused.clone(), setting)
                 }
-                other => Error::handshake_failed(endpoint.clone(), step, other.clone()),
+                StepError::NoResp3 => Error::handshake_failed(
+                    endpoint.clone(),
+                    step,
+                    Some("it does not speak RESP3, and protocol=3 takes nothing else"),
+                    cause.cause.clone(),
+                ),
+                other => Error::handshake_failed(endpoint.clone(), step, None, other.clone()),
             }
         }
+        DialError::Closed { endpoint, step } => Error::handshake_failed(
+            endpoint.clone(),
+            step.map_or("the handshake", step_name),
+            Some("it closed the connection, as proxies do at a command that they do not know"),
+            error.clone(),
+        ),
         DialError::NotRedis { endpoint, cause } => Error::protocol(endpoint.clone(), Executed::No, *cause),
-        other => Error::handshake_failed(other.endpoint().clone(), "HELLO", other.clone()),
+        other => Error::handshake_failed(other.endpoint().clone(), "the handshake", None, other.clone()),
     }
 }
 

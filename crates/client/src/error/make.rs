@@ -75,7 +75,7 @@ impl Error {
         Self::new(
             ErrorKind::Handshake,
             Executed::No,
-            What::Handshake { step, refused: Some(refused), setting },
+            What::Handshake { step, why: None, refused: Some(refused), setting },
         )
         .at(Some(endpoint))
     }
@@ -84,11 +84,11 @@ impl Error {
     pub(crate) fn handshake_failed(
         endpoint: Endpoint,
         step: &'static str,
+        why: Option<&'static str>,
         cause: impl std::error::Error + Send + Sync + 'static,
     ) -> Self {
-        Self::new(ErrorKind::Handshake, Executed::No, What::Handshake { step, refused: None, setting: None })
-            .at(Some(endpoint))
-            .caused_by(cause)
+        let what = What::Handshake { step, why, refused: None, setting: None };
+        Self::new(ErrorKind::Handshake, Executed::No, what).at(Some(endpoint)).caused_by(cause)
     }
 
     /// The connection was lost.

@@ -49,11 +49,12 @@ impl Error {
                 write!(f, "the reply to {command} is not of the type asked for")
             }
             What::Dial { origin, failure } => fmt_dial(f, endpoint, origin, *failure),
-            What::Handshake { step, refused, setting } => {
+            What::Handshake { step, why, refused, setting } => {
                 write!(f, "{server} did not complete {step}")?;
                 if let Some(setting) = setting {
                     write!(f, " with what {setting} says")?;
                 }
+                why.iter().try_for_each(|why| write!(f, ": {why}"))?;
                 refused.iter().try_for_each(|error| write!(f, ": {error}"))
             }
             What::Lost => write!(f, "the connection to {server} was lost"),

@@ -233,6 +233,8 @@ pub enum DialError {
     Closed {
         /// Where.
         endpoint: Endpoint,
+        /// The oldest step that it had not answered.
+        step: Option<Step>,
     },
     /// The handshake failed.
     #[error("the handshake with {endpoint} failed")]
@@ -282,7 +284,7 @@ impl DialError {
     /// Where it was tried.
     pub fn endpoint(&self) -> &Endpoint {
         match self {
-            Self::Closed { endpoint }
+            Self::Closed { endpoint, .. }
             | Self::Handshake { endpoint, .. }
             | Self::Io { endpoint, .. }
             | Self::NotRedis { endpoint, .. }
@@ -484,7 +486,10 @@ impl Greeting {
                                 Some(cause) => {
                                     DialError::Handshake { endpoint: endpoint.clone(), cause: cause.clone() }
                                 }
-                                None => DialError::Closed { endpoint: endpoint.clone() },
+                                None => DialError::Closed {
+                                    endpoint: endpoint.clone(),
+                                    step: self.handshake.waiting_for(),
+                                },
                             });
                         }
                     }

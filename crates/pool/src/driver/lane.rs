@@ -206,6 +206,7 @@ pub(crate) struct Shared {
     /// Floors under timeouts, by who set them.
     pub(crate) relaxed: Mutex<Vec<(u64, Duration)>>,
     pub(crate) suspect: AtomicBool,
+    pub(crate) mute: AtomicBool,
     pin: Mutex<Pin>,
 }
 
@@ -331,6 +332,7 @@ impl Lane {
             ready: watch::Sender::new(Readiness::Connecting),
             relaxed: Mutex::new(Vec::new()),
             suspect: AtomicBool::new(false),
+            mute: AtomicBool::new(false),
             pin: Mutex::new(Pin::default()),
         });
         let seed = Seed::new(config.seed ^ id.0.wrapping_mul(0x2545_f491_4f6c_dd1d));
@@ -378,6 +380,11 @@ impl Lane {
     /// The peer owes replies and has been silent for longer than it should.
     pub fn is_suspect(&self) -> bool {
         self.shared.suspect.load(Ordering::Relaxed)
+    }
+
+    /// Whether the peer is suspect and does not answer a new connection either: what it owes will not come.
+    pub fn is_mute(&self) -> bool {
+        self.shared.mute.load(Ordering::Relaxed)
     }
 
     /// Bytes queued plus in flight.

@@ -11,6 +11,7 @@ use std::{
 
 use evenkeel_protocol::{Endpoint, Machine};
 
+use self::silence::Silence;
 use super::backoff::{Backoff, Seed};
 
 /// One attempt to connect.
@@ -171,6 +172,8 @@ pub enum Report {
     MoveFailed(MoveId),
     /// Commands are owed and the peer is silent.
     Suspect(Endpoint),
+    /// A suspect peer does not answer a new connection either.
+    Mute(Endpoint),
 }
 
 /// Where a lane stands.
@@ -233,9 +236,7 @@ pub struct LaneMachine {
     at: Endpoint,
     state: State,
     moving: Option<Move>,
-    /// A second connection that asks whether anybody still listens.
-    probe: Option<DialId>,
-    suspect: bool,
+    silence: Silence,
     attempt: u32,
     was_ready: bool,
     backoff: Backoff,
@@ -264,8 +265,7 @@ impl LaneMachine {
             redirect: None,
             state: State::Closed,
             moving: None,
-            probe: None,
-            suspect: false,
+            silence: Silence::default(),
             attempt: 0,
             was_ready: false,
             backoff,
@@ -291,6 +291,11 @@ impl LaneMachine {
     /// The endpoint in use, or the one that is dialled.
     pub fn endpoint(&self) -> &Endpoint {
         &self.at
+    }
+
+    /// Whether the peer owes replies, says nothing, and does not answer a new connection either.
+    pub fn is_mute(&self) -> bool {
+        self.silence.is_mute()
     }
 
     /// Its own endpoint.
@@ -345,15 +350,14 @@ impl LaneMachine {
     fn ready(&mut self) {
         self.state = State::Ready;
         self.attempt = 0;
-        self.suspect = false;
+        self.silence.heard();
         let again = std::mem::replace(&mut self.was_ready, true);
         self.actions.push_back(Action::Report(Report::Connected { again, endpoint: self.at.clone() }));
     }
 
     fn dialed(&mut self, now: Instant, dial: DialId) {
-        if self.probe == Some(dial) {
-            // Somebody listens: the server is slow, not gone.
-            self.probe = None;
+        if self.silence.is_probe(dial) {
+            self.silence.answered(now);
             self.actions.push_back(Action::Discard(dial));
             return;
         }
@@ -376,7 +380,7 @@ impl LaneMachine {
         {
             self.actions.push_back(Action::Discard(other));
         }
-        if let Some(probe) = self.probe.take() {
+        if let Some(probe) = self.silence.over() {
             self.actions.push_back(Action::Discard(probe));
         }
         self.at = request.target.clone();
@@ -390,7 +394,6 @@ impl LaneMachine {
         let was_down = self.state != State::Ready;
         self.state = State::Ready;
         self.attempt = 0;
-        self.suspect = false;
         if was_down {
             self.ready();
         }
@@ -398,9 +401,9 @@ impl LaneMachine {
     }
 
     fn dial_failed(&mut self, now: Instant, dial: DialId, refused: bool) {
-        if self.probe == Some(dial) {
-            self.probe = None;
-            if refused && self.state == State::Ready && self.suspect {
+        if self.silence.is_probe(dial) {
+            self.silence.failed();
+            if refused && self.state == State::Ready && self.silence.is_suspect() {
                 self.actions.push_back(Action::Condemn);
             }
             return;
@@ -467,7 +470,11 @@ impl LaneMachine {
                 self.actions.push_back(Action::Report(Report::MoveFailed(old.request.id)));
             }
         }
-        if self.state == State::Ready && self.at == request.target && !self.suspect && !request.renew {
+        if self.state == State::Ready
+            && self.at == request.target
+            && !self.silence.is_suspect()
+            && !request.renew
+        {
             // There already: a late joiner, or a dial that was redirected in time.
             if let Some(dial) = dial {
                 self.actions.push_back(Action::Discard(dial));
@@ -534,18 +541,16 @@ impl LaneMachine {
     fn idle(&mut self) {
         let leaves = self.moving.as_ref().is_some_and(Move::waits_for_idle);
         if leaves && self.state == State::Ready {
-            if let Some(probe) = self.probe.take() {
+            if let Some(probe) = self.silence.over() {
                 self.actions.push_back(Action::Discard(probe));
             }
-            self.suspect = false;
             self.actions.push_back(Action::Leave);
             self.go_with_move();
         }
     }
 
     fn lost(&mut self, now: Instant) {
-        self.suspect = false;
-        if let Some(probe) = self.probe.take() {
+        if let Some(probe) = self.silence.over() {
             self.actions.push_back(Action::Discard(probe));
         }
         self.actions.push_back(Action::Report(Report::Reconnecting {
@@ -580,23 +585,23 @@ impl Machine for LaneMachine {
             Input::DialFailed { dial, refused } => self.dial_failed(now, dial, refused),
             Input::Move(request) => self.start_move(now, request),
             Input::Silent => {
-                if self.state == State::Ready && self.probe.is_none() {
-                    if !self.suspect {
-                        self.suspect = true;
+                if self.state == State::Ready && self.silence.wants_probe(now) {
+                    if !self.silence.is_suspect() {
                         self.actions.push_back(Action::Report(Report::Suspect(self.at.clone())));
                     }
                     let at = self.at.clone();
-                    self.probe = Some(self.dial(at, None));
+                    let probe = self.dial(at, None);
+                    self.silence.asked(now, probe);
                 }
             }
-            Input::Heard => self.suspect = false,
+            Input::Heard => self.silence.heard(),
             Input::Idle => self.idle(),
             Input::Close => {
                 self.give_up_move(now);
                 if let State::Dialing(dial) = self.state {
                     self.actions.push_back(Action::Discard(dial));
                 }
-                if let Some(probe) = self.probe.take() {
+                if let Some(probe) = self.silence.over() {
                     self.actions.push_back(Action::Discard(probe));
                 }
                 self.state = State::Closed;
@@ -606,6 +611,9 @@ impl Machine for LaneMachine {
 
     fn handle_timeout(&mut self, now: Instant) {
         self.drive_move(now);
+        if self.silence.handle_timeout(now) {
+            self.actions.push_back(Action::Report(Report::Mute(self.at.clone())));
+        }
         if let State::Backoff { until } = self.state
             && now >= until
         {
@@ -631,9 +639,10 @@ impl Machine for LaneMachine {
             None if moving.waits_for_idle() => moving.request.deadline,
             None => moving.next.min(moving.request.deadline),
         });
-        [backoff, hush, moving].into_iter().flatten().min()
+        [backoff, hush, moving, self.silence.poll_timeout()].into_iter().flatten().min()
     }
 }
 
+mod silence;
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@ mod bad_input;
 mod cancellation;
 mod commands;
 mod handles;
+mod proxies;
 mod pubsub;
 
 use std::time::Duration;

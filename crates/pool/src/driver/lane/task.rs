@@ -119,6 +119,7 @@ impl LaneTask {
 
     /// Does what the machine says.
     fn act(&mut self) {
+        self.shared.mute.store(self.machine.is_mute(), Ordering::Relaxed);
         while let Some(action) = self.machine.poll_action() {
             match action {
                 Action::Dial { dial: id, endpoint, address } => {
@@ -193,7 +194,7 @@ impl LaneTask {
                 });
             }
             Report::Suspect(_) => self.shared.suspect.store(true, Ordering::Relaxed),
-            Report::Moved(_) | Report::MoveFailed(_) => {}
+            Report::Moved(_) | Report::MoveFailed(_) | Report::Mute(_) => {}
         }
         self.observer.report(self.shared.id, report);
     }

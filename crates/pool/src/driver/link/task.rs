@@ -116,7 +116,7 @@ impl LinkTask {
                 let state = if *attempt == 0 { Readiness::Connecting } else { Readiness::Failing };
                 self.shared.ready.send_replace(state);
             }
-            Report::Suspect(_) | Report::Moved(_) | Report::MoveFailed(_) => {}
+            Report::Suspect(_) | Report::Mute(_) | Report::Moved(_) | Report::MoveFailed(_) => {}
         }
         self.observer.report(self.shared.id, report);
     }

@@ -93,6 +93,7 @@ impl LinkObserver for Diary {
             Report::Connected { .. } => "connected".into(),
             Report::Reconnecting { .. } => "reconnecting".into(),
             Report::Suspect(_) => "suspect".into(),
+            Report::Mute(_) => "mute".into(),
         });
     }
 

@@ -74,6 +74,7 @@ impl Script {
                 Action::Report(Report::Moved(id)) => format!("moved {}", id.0),
                 Action::Report(Report::MoveFailed(id)) => format!("move failed {}", id.0),
                 Action::Report(Report::Suspect(endpoint)) => format!("suspect {endpoint}"),
+                Action::Report(Report::Mute(endpoint)) => format!("mute {endpoint}"),
             });
         }
         list
@@ -318,11 +319,33 @@ fn a_silent_peer_is_probed_and_condemned_only_when_nobody_listens() {
     let mut script = Script::new();
     script.ready();
     assert_eq!(script.input(1000, Input::Silent), ["suspect a:1", "dial 1 a:1"]);
+    assert_eq!(script.timeout(1049), <[&str; 0]>::default());
+    assert_eq!(script.timeout(1050), ["mute a:1"]);
     // The server only pauses: its kernel accepts, and the handshake times out.
     assert!(script.input(3000, Input::DialFailed { dial: DialId(1), refused: false }).is_empty());
     assert_eq!(script.input(3000, Input::Silent), ["dial 2 a:1"]);
     assert_eq!(script.input(3001, Input::DialFailed { dial: DialId(2), refused: true }), ["condemn"]);
     assert_eq!(script.input(3001, Input::Lost), ["reconnecting 0", "dial 3 a:1"]);
+}
+
+#[test]
+fn a_silent_peer_that_takes_new_connections_is_not_mute() {
+    let mut script = Script::new();
+    script.ready();
+    assert_eq!(script.input(1000, Input::Silent), ["suspect a:1", "dial 1 a:1"]);
+    assert_eq!(script.input(1010, Input::Dialed(DialId(1))), ["discard 1"]);
+    assert_eq!(script.timeout(1060), <[&str; 0]>::default());
+    // Asked again in a while; now it stands still, and then goes on.
+    assert!(script.input(1109, Input::Silent).is_empty());
+    assert_eq!(script.input(1110, Input::Silent), ["dial 2 a:1"]);
+    assert_eq!(script.timeout(1160), ["mute a:1"]);
+    assert!(script.machine.is_mute());
+    assert_eq!(script.input(1200, Input::Dialed(DialId(2))), ["discard 2"]);
+    assert!(!script.machine.is_mute());
+    assert!(script.input(1201, Input::Heard).is_empty());
+    assert_eq!(script.input(3000, Input::Silent), ["suspect a:1", "dial 3 a:1"]);
+    assert_eq!(script.input(3001, Input::Lost), ["discard 3", "reconnecting 0", "dial 4 a:1"]);
+    assert_eq!(script.machine.poll_timeout(), None);
 }
 
 #[test]

@@ -165,6 +165,7 @@ impl Script {
                 LinkAction::Report(Report::Connected { again, .. }) => format!("connected again={again}"),
                 LinkAction::Report(Report::Reconnecting { attempt, .. }) => format!("reconnecting {attempt}"),
                 LinkAction::Report(Report::Suspect(_)) => "suspect".into(),
+                LinkAction::Report(Report::Mute(_)) => "mute".into(),
                 LinkAction::Use(dial) => format!("use {}", dial.0),
                 LinkAction::Write(dial, command) => {
                     let mut words = words(&command);
