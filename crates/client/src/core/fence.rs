@@ -29,7 +29,7 @@ use parking_lot::Mutex;
 use super::{Core, clock, node::Node, route::Routes, spawn};
 
 /// A lane that still owes something after so long holds nobody up any more. What it owes ends before: by its answers, by the
-/// deadlines of those who wait for them, or with the node, when it is silent and the map has given all its slots away.
+/// deadlines of those who wait for them, or with the node, when it is mute and the map has given all its slots away.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Between two looks at what lanes owe; the first ones follow at once.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use evenkeel_pool::{
-    Lane, Readiness,
+    Readiness,
     machine::{MoveId, MoveRequest},
 };
 use evenkeel_protocol::Endpoint;
@@ -162,16 +162,12 @@ fn follow(carrier: &Carrier, to: &Endpoint, farewell: Duration) {
     let now = clock::now();
     let mut request = MoveRequest::new(MoveId(FAILOVERS), to.clone(), now, now + FOLLOW_FOR);
     request.for_good = true;
-    // A peer that has been silent for too long owes nothing that will ever come.
+    // A peer that is mute owes nothing that will ever come; one that is only silent may say yet that it did not run it.
     request.drain = match carrier {
-        Carrier::Lane(lane) if is_silent(lane) => Duration::ZERO,
+        Carrier::Lane(lane) if lane.is_mute() || lane.readiness() != Readiness::Ready => Duration::ZERO,
         _ => farewell,
     };
     if !carrier.move_to(request) {
         tracing::debug!(target: "evenkeel::topology", %to, "a connection that is closing does not follow");
     }
-}
-
-fn is_silent(lane: &Lane) -> bool {
-    lane.is_suspect() || lane.readiness() != Readiness::Ready
 }
