@@ -33,6 +33,8 @@ async fn failovers_kills_and_reshards() {
             "{outcome:?}"
         );
 
+        slots_that_go_from_a_primary_that_says_so_late(&client, &cluster).await;
+
         let load = Load::start(&client, "reshard", 12);
         let to = cluster.owner(16383).await.unwrap().addr;
         let from = cluster.owner(0).await.unwrap().addr;
@@ -58,6 +60,23 @@ async fn failovers_kills_and_reshards() {
         assert!(outcome.unknown <= 12, "{outcome:?}");
     })
     .await;
+}
+
+/// Its replica takes over while its writes wait, and it answers `MOVED` only when it has been suspect for a while.
+async fn slots_that_go_from_a_primary_that_says_so_late(client: &Client, cluster: &Cluster) {
+    cluster.settle().await.unwrap();
+    let owner = cluster.owner(0).await.unwrap().addr;
+    let replica = cluster.replicas_of(owner).await.unwrap().first().map(|node| node.addr).unwrap();
+    let load = Load::start(client, "late", 12);
+    load.goes_on().await;
+    cluster.nodes().command(owner, &["CLIENT", "PAUSE", "1700", "WRITE"]).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    cluster.failover(replica, ClusterFailover::Takeover).await.unwrap();
+    cluster.wait_for_owner(0, replica).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let outcome = load.finish(client).await;
+    println!("late {outcome:?}");
+    assert_eq!((outcome.failed, outcome.unknown, outcome.lost, outcome.doubled), (0, 0, 0, 0), "{outcome:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -430,6 +430,13 @@ impl LaneTask {
             self.lost(wire, &ended);
             return true;
         }
+        if more && self.machine.is_mute() {
+            self.silent_since = None;
+            self.shared.suspect.store(false, Ordering::Relaxed);
+            self.active = Some(wire);
+            self.input(Input::Heard);
+            return true;
+        }
         let mut again = more;
         loop {
             match wire.poll_write(cx) {
@@ -451,6 +458,13 @@ impl LaneTask {
                     self.input(Input::Idle);
                     return true;
                 }
+                break;
+            }
+            if self.machine.is_mute() {
+                // Nobody hears it. What waits here can go elsewhere or later; what is written would be unknown.
+                queue.sleep_offline(cx.waker());
+                drop(queue);
+                self.yielded = false;
                 break;
             }
             if !wire.has_question() && queue.sleep(cx.waker()) {

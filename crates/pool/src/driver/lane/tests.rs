@@ -316,6 +316,57 @@ async fn deadlines_hold_when_nobody_answers() {
 }
 
 #[tokio::test]
+async fn nothing_is_written_to_a_peer_that_is_mute_and_all_of_it_when_it_speaks_again() {
+    let (go_on, stands_still) = watch::channel(false);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = Endpoint::new("127.0.0.1", listener.local_addr().unwrap().port());
+    let server = tokio::spawn(async move {
+        let (first, _) = listener.accept().await.unwrap();
+        let mut stopped = stands_still.clone();
+        let mut first = first;
+        // The handshake, and then nothing until it goes on; other connections are taken and not answered.
+        let mut hello = [0; 1024];
+        let _read = first.read(&mut hello).await.unwrap();
+        first.write_all(b"%1\r\n+proto\r\n:3\r\n").await.unwrap();
+        let _others = tokio::spawn(async move {
+            let mut others = Vec::new();
+            while let Ok((other, _)) = listener.accept().await {
+                others.push(other);
+            }
+        });
+        stopped.wait_for(|go| *go).await.unwrap();
+        let mut waiting = BytesMut::new();
+        first.read_buf(&mut waiting).await.unwrap();
+        first.write_all(b"$5\r\nfirst\r\n").await.unwrap();
+        let came = waiting.len();
+        serve(first, Duration::ZERO).await;
+        came
+    });
+    let config = LaneConfig::default().suspect_after(Duration::from_millis(100));
+    let lane = Lane::start(LaneId(1), endpoint, config, Arc::new(Deaf));
+    let command = Command::new("ECHO").arg("first");
+    let first = tokio::spawn({
+        let (lane, command) = (lane.clone(), command.clone());
+        async move { lane.request(&command, Duration::from_secs(5)).await }
+    });
+    until(|| lane.is_mute()).await;
+    assert!(lane.is_suspect());
+    let hasty = lane.request(&Command::new("ECHO").arg("hasty"), Duration::from_millis(100)).await;
+    assert!(matches!(hasty, Outcome::Failed(Failure::TimedOutUnsent)), "{hasty:?}");
+    let second = tokio::spawn({
+        let lane = lane.clone();
+        async move { echo(&lane, "second").await }
+    });
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    go_on.send(true).unwrap();
+    assert_eq!(text(first.await.unwrap()), "first");
+    assert_eq!(text(second.await.unwrap()), "second");
+    assert!(!lane.is_mute() && !lane.is_suspect());
+    drop(lane);
+    assert_eq!(server.await.unwrap(), command.encoded_len(), "only the first one was written");
+}
+
+#[tokio::test]
 async fn closing_finishes_what_is_owed() {
     let (endpoint, _, _server) = listen(Duration::from_millis(30)).await;
     let lane = lane(&endpoint);
