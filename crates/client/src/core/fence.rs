@@ -76,8 +76,8 @@ struct Fence {
     number: u64,
     /// Every lane that refused something, for the order among them.
     lanes: Vec<Lane>,
-    /// Those that may still owe something, and since when.
-    sources: Vec<(Lane, Instant)>,
+    /// Those that may still owe something.
+    sources: Vec<Source>,
     /// Where the last one went that had its turn.
     last: Option<Lane>,
     line: BTreeMap<Key, Option<Waker>>,
@@ -85,10 +85,31 @@ struct Fence {
     turn: Option<Key>,
 }
 
+/// A lane that may still owe something of a slot.
+#[derive(Debug)]
+struct Source {
+    lane: Lane,
+    since: Instant,
+    /// Where it was seen last what is owed. Thousands ask when a node ends, and each look through all would be too many.
+    seen_at: usize,
+}
+
+impl Source {
+    fn is_settled(&mut self, slot: u16, now: Instant) -> bool {
+        match self.lane.owed_at(slot, self.seen_at) {
+            Some(at) => {
+                self.seen_at = at;
+                now.saturating_duration_since(self.since) >= PATIENCE
+            }
+            None => true,
+        }
+    }
+}
+
 impl Fence {
     fn watch(&mut self, lane: &Lane) -> usize {
-        if !self.sources.iter().any(|(known, _)| known.id() == lane.id()) {
-            self.sources.push((lane.clone(), clock::now()));
+        if !self.sources.iter().any(|known| known.lane.id() == lane.id()) {
+            self.sources.push(Source { lane: lane.clone(), since: clock::now(), seen_at: 0 });
         }
         if let Some(known) = self.lanes.iter().position(|known| known.id() == lane.id()) {
             return known;
@@ -104,7 +125,7 @@ impl Fence {
         }
         self.forget_settled(slot);
         let is_last = |lane: &Lane| self.last.as_ref().is_some_and(|last| last.id() == lane.id());
-        if self.sources.iter().any(|(lane, _)| self.line.is_empty() || !is_last(lane)) {
+        if self.sources.iter().any(|source| self.line.is_empty() || !is_last(&source.lane)) {
             return false;
         }
         match self.line.first_entry() {
@@ -125,14 +146,13 @@ impl Fence {
             self.watch(&last);
         }
         self.forget_settled(slot);
-        self.sources.iter().all(|(source, _)| source.id() == lane.id() && self.last.is_some())
+        self.sources.iter().all(|source| source.lane.id() == lane.id() && self.last.is_some())
     }
 
     /// Lanes that owe nothing of the slot any more hold nobody up.
     fn forget_settled(&mut self, slot: u16) {
         let now = clock::now();
-        self.sources
-            .retain(|(lane, since)| now.saturating_duration_since(*since) < PATIENCE && lane.owes(slot));
+        self.sources.retain_mut(|source| !source.is_settled(slot, now));
     }
 }
 

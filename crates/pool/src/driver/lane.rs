@@ -397,12 +397,15 @@ impl Lane {
         self.shared.queue.lock().in_order()
     }
 
-    /// Whether a reply to a command of this slot is owed, or an error waits for its caller to take it.
-    pub fn owes(&self, slot: u16) -> bool {
-        self.shared.queue.lock().owes(slot)
+    /// A place where a reply to a command of this slot is owed, or an error waits for its caller to take it; `None` when
+    /// there is none.
+    ///
+    /// The place is a hint to begin the next look with, which makes many looks as cheap as one. Begin with 0.
+    pub fn owed_at(&self, slot: u16, hint: usize) -> Option<usize> {
+        self.shared.queue.lock().owed_at(slot, hint)
     }
 
-    /// The slots for which [`owes`](Self::owes) is true, in order; units of several slots apart.
+    /// The slots of which [`owed_at`](Self::owed_at) finds something, in order; units of several slots apart.
     pub fn owed_slots(&self) -> Vec<u16> {
         let mut slots: Vec<u16> = self.shared.queue.lock().owed_slots().collect();
         slots.sort_unstable();

@@ -127,9 +127,14 @@ impl Queue {
         self.keeps_refused = true;
     }
 
-    /// Whether a reply of this slot is owed, or a refusal of it waits to be taken: what comes later would pass it.
-    pub(crate) fn owes(&self, slot: u16) -> bool {
-        self.slots.iter().any(|(_, place)| place.is_of(slot) && place.may_be_refused())
+    /// A place of this slot whose reply is owed, or whose refusal waits to be taken: what comes later would pass it.
+    ///
+    /// It is looked for from `hint` on and around, so that asking with what was found last looks at every place once, however
+    /// often it is asked while they end.
+    pub(crate) fn owed_at(&self, slot: u16, hint: usize) -> Option<usize> {
+        let end = self.slots.capacity();
+        let is_owed = |place: &Completion| place.is_of(slot) && place.may_be_refused();
+        (hint..end).chain(0..hint.min(end)).find(|&index| self.slots.get(index).is_some_and(is_owed))
     }
 
     /// The slots of which replies are owed.
