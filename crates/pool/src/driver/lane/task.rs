@@ -512,6 +512,8 @@ impl LaneTask {
         if wire.take_heard() || wire.owed() == 0 || relaxed {
             if self.silent_since.take().is_some() && self.shared.suspect.swap(false, Ordering::Relaxed) {
                 self.input(Input::Heard);
+                // What waited because it was mute may go.
+                self.look_again = true;
             }
             if let Some(wire) = &self.active
                 && wire.owed() > 0
