@@ -75,7 +75,6 @@ async fn slots_that_go_from_a_primary_that_says_so_late(client: &Client, cluster
     cluster.wait_for_owner(0, replica).await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     let outcome = load.finish(client).await;
-    println!("late {outcome:?}");
     assert_eq!((outcome.failed, outcome.unknown, outcome.lost, outcome.doubled), (0, 0, 0, 0), "{outcome:?}");
 }
 
