@@ -246,6 +246,8 @@ pub(crate) struct Handoff {
     pub(crate) members: BTreeMap<ConnId, Member>,
     /// Connections that were told before they were ready.
     pub(crate) told_early: BTreeSet<ConnId>,
+    /// Where a connection that was made through the name, late enough to be right, was told all the same.
+    pub(crate) still_there: BTreeSet<Site>,
     /// Attempts at once; fewer when the target is full.
     pub(crate) limit: usize,
     /// The target is out of question for the rest of this handoff.
@@ -272,6 +274,7 @@ impl Handoff {
             sites: BTreeSet::new(),
             members: BTreeMap::new(),
             told_early: BTreeSet::new(),
+            still_there: BTreeSet::new(),
             limit,
             target_dead: false,
             proven: false,

@@ -214,8 +214,11 @@ impl HandoffEngine {
                         && (now < handoff.at.deadline || handoff.helps_latecomers(now))
                         || (now < handoff.at.deadline
                             && handoff.concerns(&site)
-                            // Made anew through the name after half of the grace, it may be right: the server will tell.
-                            && (handoff.plan.target.is_some() || now < handoff.at.name_at)))
+                            // Made anew through the name after half of the grace, it may be right: the server will tell,
+                            // this connection or another one there.
+                            && (handoff.plan.target.is_some()
+                                || now < handoff.at.name_at
+                                || handoff.still_there.contains(&site))))
             })
             .map(|handoff| handoff.id);
         if let Some(joined) = joined {

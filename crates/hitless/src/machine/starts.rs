@@ -9,7 +9,7 @@ use std::{
 use evenkeel_protocol::{Endpoint, Notice};
 
 use super::{
-    HandoffEngine,
+    Conn, HandoffEngine,
     handoff::{Handoff, Known, MAX_GRACE, MAX_MOVES, Member, NameState, Plan, State, Timetable},
     jitter,
     names::is_name,
@@ -189,8 +189,30 @@ impl HandoffEngine {
         if new_site {
             self.redirect(id, &origin.site());
         }
+        self.tell_neighbours(now, id, origin);
         self.ask_name(now, id);
         outcome
+    }
+
+    /// One that was made through the name late enough to be right has been told: so the name still leads back, for those
+    /// that were made beside it and not told.
+    fn tell_neighbours(&mut self, now: Instant, id: HandoffId, origin: &Origin) {
+        let Some(handoff) = self.handoffs.get_mut(&id) else { return };
+        let (name_at, site) = (handoff.at.name_at, origin.site());
+        let is_late = |conn: &Conn| conn.opened_at >= name_at;
+        let told_late = now >= name_at && self.conns.get(&origin.conn).is_none_or(is_late);
+        if handoff.plan.target.is_some() || !told_late || !handoff.still_there.insert(site.clone()) {
+            return;
+        }
+        let beside: Vec<ConnId> = self
+            .conns
+            .iter()
+            .filter(|(_, conn)| is_late(conn) && !conn.draining && conn.origin.site() == site)
+            .map(|(id, _)| *id)
+            .collect();
+        for conn in beside {
+            self.claim(now, id, conn, false);
+        }
     }
 
     pub(super) fn drain(&mut self, now: Instant, endpoint: &Endpoint, deadline: Instant) {

@@ -170,3 +170,27 @@ fn an_address_that_was_tried_in_vain_is_no_news_and_another_one_is() {
     script.input(6_000, answer("10.0.0.3"));
     assert_eq!(script.moves().last(), Some(&(6_000, 1, format!("{NAME} at 10.0.0.3"))));
 }
+
+#[test]
+fn one_that_the_name_leads_back_to_speaks_for_those_beside_it() {
+    let mut script = Script::open(1);
+    script.hear(0, &at(1, OLD), moving(1, 10, None));
+    script.until(5_000);
+    script.switched(5_010, 1, at(11, NEW));
+    script.closed(5_020, 1);
+    let moved = |script: &Script| script.moved_to().into_iter().map(|(conn, _)| conn).collect::<Vec<_>>();
+    assert_eq!(moved(&script), [1]);
+    // The name wavers. Whoever is made through it this late is believed to be right, until one of them is told.
+    script.input(7_000, Input::Opened { origin: at(20, OLD) });
+    script.until(7_010);
+    assert_eq!(moved(&script), [1]);
+    script.hear_as(7_010, &at(21, OLD), true, moving(1, 3, None));
+    script.input(7_015, Input::Opened { origin: at(21, OLD) });
+    script.input(7_020, Input::Opened { origin: at(22, OLD) });
+    script.input(7_025, Input::Opened { origin: at(23, NEW) });
+    script.until(10_000);
+    let mut moved = moved(&script);
+    moved.sort_unstable();
+    moved.dedup();
+    assert_eq!(moved, [1, 20, 21, 22]);
+}
