@@ -222,7 +222,7 @@ impl HandoffEngine {
             })
             .map(|handoff| handoff.id);
         if let Some(joined) = joined {
-            self.join(now, joined, id);
+            self.join(now, joined, id, true);
         }
     }
 

@@ -322,7 +322,7 @@ impl HandoffEngine {
             }
         }
         for id in join {
-            self.join(now, id, new);
+            self.join(now, id, new, true);
         }
     }
 

@@ -175,7 +175,7 @@ impl HandoffEngine {
                 }
             }
             None if ready => {
-                self.join(now, id, conn);
+                self.join(now, id, conn, true);
                 Outcome::Joined(id)
             }
             None => {
@@ -211,7 +211,7 @@ impl HandoffEngine {
             .map(|(id, _)| *id)
             .collect();
         for conn in beside {
-            self.claim(now, id, conn, false);
+            self.join(now, id, conn, false);
         }
     }
 
@@ -386,7 +386,7 @@ impl HandoffEngine {
     }
 
     /// Makes a connection part of a handoff that began before.
-    pub(super) fn join(&mut self, now: Instant, id: HandoffId, conn: ConnId) {
+    pub(super) fn join(&mut self, now: Instant, id: HandoffId, conn: ConnId, told: bool) {
         let full = self
             .handoffs
             .get(&id)
@@ -395,7 +395,7 @@ impl HandoffEngine {
             self.report(Event::QueueFull { handoff: id, left_out: 1 });
             return;
         }
-        self.claim(now, id, conn, true);
+        self.claim(now, id, conn, told);
         self.ask_name(now, id);
     }
 
