@@ -293,6 +293,11 @@ impl LaneMachine {
         &self.at
     }
 
+    /// Whether the peer owes replies and says nothing.
+    pub fn is_suspect(&self) -> bool {
+        self.silence.is_suspect()
+    }
+
     /// Whether the peer owes replies, says nothing, and does not answer a new connection either.
     pub fn is_mute(&self) -> bool {
         self.silence.is_mute()
@@ -402,7 +407,7 @@ impl LaneMachine {
 
     fn dial_failed(&mut self, now: Instant, dial: DialId, refused: bool) {
         if self.silence.is_probe(dial) {
-            self.silence.failed();
+            self.silence.failed(now);
             if refused && self.state == State::Ready && self.silence.is_suspect() {
                 self.actions.push_back(Action::Condemn);
             }
@@ -585,10 +590,13 @@ impl Machine for LaneMachine {
             Input::DialFailed { dial, refused } => self.dial_failed(now, dial, refused),
             Input::Move(request) => self.start_move(now, request),
             Input::Silent => {
-                if self.state == State::Ready && self.silence.wants_probe(now) {
-                    if !self.silence.is_suspect() {
-                        self.actions.push_back(Action::Report(Report::Suspect(self.at.clone())));
-                    }
+                if self.state != State::Ready {
+                    return;
+                }
+                if self.silence.silent(now) {
+                    self.actions.push_back(Action::Report(Report::Suspect(self.at.clone())));
+                }
+                if self.silence.wants_probe(now) {
                     let at = self.at.clone();
                     let probe = self.dial(at, None);
                     self.silence.asked(now, probe);

@@ -119,7 +119,14 @@ impl LaneTask {
 
     /// Does what the machine says.
     fn act(&mut self) {
-        self.shared.mute.store(self.machine.is_mute(), Ordering::Relaxed);
+        for (shown, is) in
+            [(&self.shared.suspect, self.machine.is_suspect()), (&self.shared.mute, self.machine.is_mute())]
+        {
+            // Callers on other cores read the line that it stands in.
+            if shown.load(Ordering::Relaxed) != is {
+                shown.store(is, Ordering::Relaxed);
+            }
+        }
         while let Some(action) = self.machine.poll_action() {
             match action {
                 Action::Dial { dial: id, endpoint, address } => {
@@ -179,7 +186,6 @@ impl LaneTask {
         match &report {
             Report::Connected { .. } => {
                 self.shared.last_error.store(None);
-                self.shared.suspect.store(false, Ordering::Relaxed);
                 self.shared.ready.send_replace(Readiness::Ready);
             }
             Report::Reconnecting { .. } => {
@@ -193,8 +199,7 @@ impl LaneTask {
                     was_ready
                 });
             }
-            Report::Suspect(_) => self.shared.suspect.store(true, Ordering::Relaxed),
-            Report::Moved(_) | Report::MoveFailed(_) | Report::Mute(_) => {}
+            Report::Suspect(_) | Report::Mute(_) | Report::Moved(_) | Report::MoveFailed(_) => {}
         }
         self.observer.report(self.shared.id, report);
     }
@@ -431,8 +436,8 @@ impl LaneTask {
             return true;
         }
         if more && self.machine.is_mute() {
+            // What waited for it may go; the next tick would be late.
             self.silent_since = None;
-            self.shared.suspect.store(false, Ordering::Relaxed);
             self.active = Some(wire);
             self.input(Input::Heard);
             return true;
@@ -510,7 +515,7 @@ impl LaneTask {
     fn watch_silence(&mut self, now: Instant, relaxed: bool) {
         let Some(wire) = &mut self.active else { return };
         if wire.take_heard() || wire.owed() == 0 || relaxed {
-            if self.silent_since.take().is_some() && self.shared.suspect.swap(false, Ordering::Relaxed) {
+            if self.silent_since.take().is_some() && self.machine.is_suspect() {
                 self.input(Input::Heard);
                 // What waited because it was mute may go.
                 self.look_again = true;

@@ -357,7 +357,7 @@ async fn nothing_is_written_to_a_peer_that_is_mute_and_all_of_it_when_it_speaks_
         let lane = lane.clone();
         async move { echo(&lane, "second").await }
     });
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    until(|| lane.in_flight() == 2).await;
     go_on.send(true).unwrap();
     assert_eq!(text(first.await.unwrap()), "first");
     assert_eq!(text(second.await.unwrap()), "second");

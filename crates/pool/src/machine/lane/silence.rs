@@ -6,7 +6,7 @@ use super::DialId;
 
 /// A peer that takes longer for the handshake of a new connection does not listen either.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(50);
-/// Between two questions to a peer that listens and stays silent.
+/// Between two questions to a peer that stays silent.
 const AGAIN: Duration = Duration::from_millis(100);
 
 /// ```text
@@ -23,9 +23,7 @@ enum Trust {
     Asked {
         mute_at: Instant,
     },
-    Listens {
-        again: Instant,
-    },
+    Listens,
     Mute,
 }
 
@@ -34,6 +32,8 @@ pub(super) struct Silence {
     trust: Trust,
     /// A second connection that asks whether anybody still listens.
     probe: Option<DialId>,
+    /// The last one has ended; the next one comes then at the earliest.
+    again: Option<Instant>,
 }
 
 impl Silence {
@@ -45,17 +45,22 @@ impl Silence {
         self.trust == Trust::Mute
     }
 
+    /// The peer owes replies and says nothing; gives whether that is news. A probe under way since before will do.
+    pub(super) fn silent(&mut self, now: Instant) -> bool {
+        let is_news = !self.is_suspect();
+        if is_news {
+            self.trust = Trust::Asked { mute_at: now + ANSWERS_WITHIN };
+        }
+        is_news
+    }
+
     pub(super) fn wants_probe(&self, now: Instant) -> bool {
-        let due = match self.trust {
-            Trust::Listens { again } => now >= again,
-            _ => true,
-        };
-        due && self.probe.is_none()
+        self.probe.is_none() && self.again.is_none_or(|again| now >= again)
     }
 
     pub(super) fn asked(&mut self, now: Instant, probe: DialId) {
         self.probe = Some(probe);
-        if self.trust != Trust::Mute {
+        if self.trust == Trust::Listens {
             self.trust = Trust::Asked { mute_at: now + ANSWERS_WITHIN };
         }
     }
@@ -66,18 +71,19 @@ impl Silence {
 
     /// Somebody listens: the server is slow, not gone.
     pub(super) fn answered(&mut self, now: Instant) {
-        self.probe = None;
+        self.failed(now);
         if self.is_suspect() {
-            self.trust = Trust::Listens { again: now + AGAIN };
+            self.trust = Trust::Listens;
         }
     }
 
     /// The probe came to nothing; how long it took says the rest.
-    pub(super) fn failed(&mut self) {
+    pub(super) fn failed(&mut self, now: Instant) {
         self.probe = None;
+        self.again = Some(now + AGAIN);
     }
 
-    /// The connection itself was heard. A probe under way goes on, for nobody.
+    /// The connection itself was heard. A probe under way goes on.
     pub(super) fn heard(&mut self) {
         self.trust = Trust::Heard;
     }
@@ -85,6 +91,7 @@ impl Silence {
     /// Another connection is in use, or none: the probe is of no use any more.
     pub(super) fn over(&mut self) -> Option<DialId> {
         self.trust = Trust::Heard;
+        self.again = None;
         self.probe.take()
     }
 

@@ -323,9 +323,10 @@ fn a_silent_peer_is_probed_and_condemned_only_when_nobody_listens() {
     assert_eq!(script.timeout(1050), ["mute a:1"]);
     // The server only pauses: its kernel accepts, and the handshake times out.
     assert!(script.input(3000, Input::DialFailed { dial: DialId(1), refused: false }).is_empty());
-    assert_eq!(script.input(3000, Input::Silent), ["dial 2 a:1"]);
-    assert_eq!(script.input(3001, Input::DialFailed { dial: DialId(2), refused: true }), ["condemn"]);
-    assert_eq!(script.input(3001, Input::Lost), ["reconnecting 0", "dial 3 a:1"]);
+    assert!(script.input(3099, Input::Silent).is_empty());
+    assert_eq!(script.input(3100, Input::Silent), ["dial 2 a:1"]);
+    assert_eq!(script.input(3101, Input::DialFailed { dial: DialId(2), refused: true }), ["condemn"]);
+    assert_eq!(script.input(3101, Input::Lost), ["reconnecting 0", "dial 3 a:1"]);
 }
 
 #[test]
@@ -346,6 +347,17 @@ fn a_silent_peer_that_takes_new_connections_is_not_mute() {
     assert_eq!(script.input(3000, Input::Silent), ["suspect a:1", "dial 3 a:1"]);
     assert_eq!(script.input(3001, Input::Lost), ["discard 3", "reconnecting 0", "dial 4 a:1"]);
     assert_eq!(script.machine.poll_timeout(), None);
+}
+
+#[test]
+fn a_peer_that_falls_silent_again_while_the_probe_is_under_way_is_suspect_again() {
+    let mut script = Script::new();
+    script.ready();
+    assert_eq!(script.input(1000, Input::Silent), ["suspect a:1", "dial 1 a:1"]);
+    assert!(script.input(1010, Input::Heard).is_empty());
+    assert_eq!(script.next(), None);
+    assert_eq!(script.input(2010, Input::Silent), ["suspect a:1"]);
+    assert_eq!(script.timeout(2060), ["mute a:1"]);
 }
 
 #[test]
